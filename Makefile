@@ -1,0 +1,53 @@
+# Everything that a newcomer runs. "make demo" shows the main job on real
+# servers, "make test" runs every test; both get the servers first.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+FUZZTIME ?= 20s
+FLAVOUR ?= mysql
+
+golangci_lint := .tools/bin/golangci-lint
+golangci_stamp := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+.PHONY: build servers test race lint fuzz demo clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/shardseed .
+
+# MySQL and MariaDB, unpacked into .servers/ without root; does nothing when
+# they are there.
+servers:
+	@scripts/servers.sh
+
+test: servers
+	go test -count=1 -shuffle=on -timeout=40m -p=2 ./...
+
+race: servers
+	CGO_ENABLED=1 go test -race -count=1 -shuffle=on -timeout=60m -p=2 ./...
+
+lint: $(golangci_stamp)
+	bash -n scripts/*.sh .ci/run
+	go mod tidy -diff
+	go vet ./...
+	$(golangci_lint) run --allow-parallel-runners ./...
+
+$(golangci_stamp):
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@touch $@
+
+# Each fuzz target of each package in turn, for FUZZTIME.
+fuzz:
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+# The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
+demo: build servers
+	FLAVOUR=$(FLAVOUR) scripts/demo.sh
+
+# What was built; the servers and tools stay, since they are downloads.
+clean:
+	rm -rf bin
+	go clean -testcache

@@ -1,0 +1,203 @@
+// Package local keeps a repository in a folder. Reading needs no right to
+// write. Blobs are files of mode 0440 in folders of mode 0750 (less what the
+// umask takes); the folder tmp holds files that have no name yet.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/durable"
+)
+
+const (
+	dirPerm  = 0o750
+	filePerm = 0o440
+	tmpDir   = "tmp"
+)
+
+// Backend is a folder of blobs.
+type Backend struct {
+	root   string
+	system durable.System
+
+	mu      sync.Mutex      // guards durable; held while folders are made
+	durable map[string]bool // folders under root known to be there for good
+}
+
+var _ cas.Backend = (*Backend)(nil)
+
+// New opens the folder. It returns cas.ErrNoRepository if there is none; what
+// is in it is not looked at, and nothing is written.
+func New(root string) (*Backend, error) {
+	info, err := os.Stat(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: no such folder: %w", root, cas.ErrNoRepository)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("open %s: not a folder: %w", root, cas.ErrNoRepository)
+	}
+	return newBackend(root, durable.New(durable.OS())), nil
+}
+
+// Create opens the folder and makes it first if it is missing.
+func Create(root string) (*Backend, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	system := durable.New(durable.OS())
+	if err := system.MkdirAll(root, dirPerm); err != nil {
+		return nil, err
+	}
+	return newBackend(root, system), nil
+}
+
+func newBackend(root string, system durable.System) *Backend {
+	return &Backend{root: root, system: system, durable: map[string]bool{}}
+}
+
+func (b *Backend) path(name string) string {
+	return filepath.Join(b.root, filepath.FromSlash(name))
+}
+
+// makeDir makes sure that the folder is there and will be after a power cut.
+func (b *Backend) makeDir(dir string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.makeDirLocked(dir)
+}
+
+func (b *Backend) makeDirLocked(dir string) error {
+	if dir == "." || b.durable[dir] {
+		return nil
+	}
+	if err := b.makeDirLocked(path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := b.system.Mkdir(b.path(dir), dirPerm); err != nil {
+		return err
+	}
+	b.durable[dir] = true
+	return nil
+}
+
+// Put implements cas.Backend.
+func (b *Backend) Put(ctx context.Context, name string, data []byte) error {
+	blob, err := b.Stage(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := blob.Write(data); err != nil {
+		return errors.Join(err, blob.Discard())
+	}
+	return blob.Publish(ctx, name)
+}
+
+// Stage implements cas.Backend.
+func (b *Backend) Stage(ctx context.Context) (cas.Blob, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := b.makeDir(tmpDir); err != nil {
+		return nil, err
+	}
+	staged, err := b.system.Stage(b.path(tmpDir), filePerm)
+	if err != nil {
+		return nil, err
+	}
+	return &blob{Staged: staged, backend: b}, nil
+}
+
+// blob is a file in tmp.
+type blob struct {
+	*durable.Staged
+	backend *Backend
+}
+
+// Publish implements cas.Blob.
+func (f *blob) Publish(ctx context.Context, name string) error {
+	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
+		return errors.Join(err, f.Discard())
+	}
+	if err := f.backend.makeDir(path.Dir(name)); err != nil {
+		return errors.Join(err, f.Discard())
+	}
+	err := f.Staged.Publish(f.backend.path(name))
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s %w", name, cas.ErrExists)
+	}
+	return err
+}
+
+// Open implements cas.Backend.
+func (b *Backend) Open(ctx context.Context, name string) (cas.BlobReader, error) {
+	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(b.path(name))
+	if err != nil {
+		return nil, notFound(name, err)
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", f.Name())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &reader{f, info.Size()}, nil
+}
+
+// notFound makes the system's word for a missing file cas's.
+func notFound(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", name, cas.ErrNotFound)
+	}
+	return err
+}
+
+// reader is an open file and its size.
+type reader struct {
+	*os.File
+	size int64
+}
+
+// Size implements cas.BlobReader.
+func (r *reader) Size() int64 { return r.size }
+
+// List implements cas.Backend. Names that begin with a dot are left out: they
+// are the file system's, or an administrator's.
+func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !fs.ValidPath(dir) {
+		return nil, fmt.Errorf("folder name %q is not valid", dir)
+	}
+	found, err := os.ReadDir(b.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]cas.Entry, 0, len(found))
+	for _, e := range found {
+		if !strings.HasPrefix(e.Name(), ".") {
+			entries = append(entries, cas.Entry{Name: e.Name(), Dir: e.IsDir()})
+		}
+	}
+	return entries, nil
+}

@@ -1,0 +1,112 @@
+package cas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// generationDigits is the fixed width of a generation's name, so that names
+// sort as numbers.
+const generationDigits = 10
+
+func generationName(dir string, gen uint64) string {
+	return fmt.Sprintf("%s/%0*d", dir, generationDigits, gen)
+}
+
+func parseGeneration(name string) (uint64, bool) {
+	gen, err := strconv.ParseUint(name, 10, 64)
+	return gen, err == nil && gen > 0 && len(name) == generationDigits
+}
+
+// generations returns the generations in a folder, ascending. Other names are
+// ignored.
+func (r *Repository) generations(ctx context.Context, dir string) ([]uint64, error) {
+	entries, err := r.backend.List(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	var gens []uint64
+	for _, entry := range entries {
+		if gen, ok := parseGeneration(entry.Name); ok && !entry.Dir {
+			gens = append(gens, gen)
+		}
+	}
+	return gens, nil
+}
+
+// putGeneration creates the next generation in a folder; if another writer
+// takes the number, the one after it.
+func (r *Repository) putGeneration(ctx context.Context, dir string, kind objectKind, payload []byte) (uint64, error) {
+	gens, err := r.generations(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	gen := uint64(1)
+	if len(gens) > 0 {
+		gen = slices.Max(gens) + 1
+	}
+	for ; ; gen++ {
+		name := generationName(dir, gen)
+		if _, ok := parseGeneration(name[len(dir)+1:]); !ok {
+			return 0, fmt.Errorf("write %s: no generation is left", dir)
+		}
+		err := r.putObject(ctx, name, kind, payload)
+		if err == nil {
+			return gen, nil
+		}
+		if !errors.Is(err, ErrExists) {
+			return 0, fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+}
+
+// valueDir returns the folder of a value's generations. A name has parts like a
+// key's, separated by slashes.
+func valueDir(name string) (string, error) {
+	for part := range strings.SplitSeq(name, "/") {
+		if err := CheckPart(part); err != nil {
+			return "", fmt.Errorf("value name %q: %w", name, err)
+		}
+	}
+	return "values/" + name, nil
+}
+
+// SetValue sets a small value: it writes a new generation, which hides the
+// earlier ones, and returns its number, counted from 1. Of two writers at once
+// the later generation wins.
+func (r *Repository) SetValue(ctx context.Context, name string, value []byte) (uint64, error) {
+	if err := r.writable(); err != nil {
+		return 0, err
+	}
+	dir, err := valueDir(name)
+	if err != nil {
+		return 0, err
+	}
+	return r.putGeneration(ctx, dir, objectValue, value)
+}
+
+// Value returns the newest generation of a value and its number. It returns
+// ErrNotFound if the value was never set.
+func (r *Repository) Value(ctx context.Context, name string) ([]byte, uint64, error) {
+	dir, err := valueDir(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	gens, err := r.generations(ctx, dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(gens) == 0 {
+		return nil, 0, fmt.Errorf("value %s: %w", name, ErrNotFound)
+	}
+	gen := gens[len(gens)-1]
+	o, err := readObject(ctx, r.backend, generationName(dir, gen), objectValue)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read value %s: %w", name, err)
+	}
+	return o.payload, gen, nil
+}

@@ -1,0 +1,218 @@
+// Package durable is the one way to publish a file on a local file system: a
+// file appears under its name whole and synced, or not at all, and when a call
+// returns nil the change survives a power cut. The error of a sync is final: it
+// is returned and never tried again, because the kernel forgets which bytes it
+// lost.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Calls are the calls that change a file system, so that tests can watch them
+// or make them fail.
+type Calls struct {
+	CreateTemp func(dir, pattern string) (File, error) // as os.CreateTemp
+	Mkdir      func(dir string, perm fs.FileMode) error
+	Link       func(oldPath, newPath string) error
+	Rename     func(oldPath, newPath string) error
+	Remove     func(path string) error
+	SyncDir    func(dir string) error
+}
+
+// File is a new file being written.
+type File interface {
+	io.WriteCloser
+	Chmod(perm fs.FileMode) error
+	Name() string
+	Sync() error
+}
+
+// System publishes files through its calls. Safe for concurrent use.
+type System struct{ calls Calls }
+
+// New returns a System that makes these calls.
+func New(calls Calls) System { return System{calls} }
+
+// OS returns the calls of the operating system.
+func OS() Calls {
+	return Calls{
+		CreateTemp: func(dir, pattern string) (File, error) { return os.CreateTemp(dir, pattern) },
+		Mkdir:      os.Mkdir,
+		Link:       os.Link,
+		Rename:     os.Rename,
+		Remove:     os.Remove,
+		SyncDir:    syncDir,
+	}
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// Mkdir makes one folder in a parent that is there. It syncs the parent also
+// when the folder exists already: whoever made it may not have come to that.
+func (s System) Mkdir(dir string, perm fs.FileMode) error {
+	err := s.calls.Mkdir(dir, perm)
+	if errors.Is(err, fs.ErrExist) {
+		err = checkDir(dir)
+	}
+	if err != nil {
+		return err
+	}
+	return s.calls.SyncDir(filepath.Dir(dir))
+}
+
+// MkdirAll makes the folder and whatever is missing above it.
+func (s System) MkdirAll(dir string, perm fs.FileMode) error {
+	err := checkDir(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := s.MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	return s.Mkdir(dir, perm)
+}
+
+func checkDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", dir)
+	}
+	return nil
+}
+
+// Create makes a file that is not there yet. It returns fs.ErrExist if it is.
+// The temporary file lies in the same folder.
+func (s System) Create(path string, data []byte, perm fs.FileMode) error {
+	return s.write(path, data, perm, (*Staged).Publish)
+}
+
+// Replace makes the file or takes the place of the one that is there.
+func (s System) Replace(path string, data []byte, perm fs.FileMode) error {
+	return s.write(path, data, perm, (*Staged).replace)
+}
+
+func (s System) write(path string, data []byte, perm fs.FileMode, publish func(*Staged, string) error) error {
+	staged, err := s.Stage(filepath.Dir(path), perm)
+	if err != nil {
+		return err
+	}
+	if _, err := staged.Write(data); err != nil {
+		return errors.Join(err, staged.Discard())
+	}
+	return publish(staged, path)
+}
+
+// Remove removes a file or an empty folder. It returns fs.ErrNotExist if there
+// is none.
+func (s System) Remove(path string) error {
+	if err := s.calls.Remove(path); err != nil {
+		return err
+	}
+	return s.calls.SyncDir(filepath.Dir(path))
+}
+
+// Staged is a file without its final name. One goroutine at a time.
+type Staged struct {
+	calls Calls
+	file  File // nil when finished
+	perm  fs.FileMode
+}
+
+// Stage starts a file under a temporary name in dir, which lies on the file
+// system of the final name.
+func (s System) Stage(dir string, perm fs.FileMode) (*Staged, error) {
+	file, err := s.calls.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return nil, err
+	}
+	return &Staged{calls: s.calls, file: file, perm: perm}, nil
+}
+
+// Write appends to the file.
+func (f *Staged) Write(data []byte) (int, error) {
+	if f.file == nil {
+		panic("durable: internal error: write to a finished file")
+	}
+	return f.file.Write(data)
+}
+
+// Publish syncs the file, gives it its name if that is free, and syncs the
+// folder. It returns fs.ErrExist if the name is taken. The file is finished
+// then, whatever the outcome.
+func (f *Staged) Publish(path string) error {
+	temp, err := f.finish()
+	if err != nil {
+		return err
+	}
+	err = f.calls.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) && sameFile(temp, path) {
+		err = nil // the server's reply to a success was lost, and the call repeated
+	}
+	if err == nil {
+		err = f.calls.SyncDir(filepath.Dir(path))
+	}
+	return errors.Join(err, f.calls.Remove(temp))
+}
+
+// replace is Publish over whatever has the name.
+func (f *Staged) replace(path string) error {
+	temp, err := f.finish()
+	if err != nil {
+		return err
+	}
+	if err := f.calls.Rename(temp, path); err != nil {
+		return errors.Join(err, f.calls.Remove(temp))
+	}
+	return f.calls.SyncDir(filepath.Dir(path))
+}
+
+// finish syncs and closes the file and returns its temporary name; on failure
+// it removes it.
+func (f *Staged) finish() (string, error) {
+	if f.file == nil {
+		panic("durable: internal error: publish a finished file")
+	}
+	file := f.file
+	f.file = nil
+	err := file.Chmod(f.perm)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return "", errors.Join(err, f.calls.Remove(file.Name()))
+	}
+	return file.Name(), nil
+}
+
+// Discard drops the file. When it is finished, Discard does nothing.
+func (f *Staged) Discard() error {
+	if f.file == nil {
+		return nil
+	}
+	file := f.file
+	f.file = nil
+	return errors.Join(file.Close(), f.calls.Remove(file.Name()))
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}

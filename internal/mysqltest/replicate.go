@@ -1,0 +1,102 @@
+package mysqltest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/shardseed/shardseed/replication"
+)
+
+// Follow makes the server a replica of the primary, by GTIDs, and starts
+// replication. What it followed before is forgotten.
+func (s *Server) Follow(tb testing.TB, primary *Server) {
+	tb.Helper()
+	source := fmt.Sprintf("HOST='127.0.0.1', %%[1]s_PORT=%d, %%[1]s_USER=%s, %%[1]s_PASSWORD=%s, %%[1]s_CONNECT_RETRY=1",
+		primary.Port, quote(ReplUser), quote(ReplPassword))
+	if s.Flavor == replication.MariaDB {
+		s.Exec(tb, "STOP SLAVE", "RESET SLAVE ALL",
+			fmt.Sprintf("CHANGE MASTER TO %[1]s_"+source+", %[1]s_USE_GTID=slave_pos", "MASTER"),
+			"START SLAVE")
+		return
+	}
+	s.Exec(tb, "STOP REPLICA", "RESET REPLICA ALL",
+		fmt.Sprintf("CHANGE REPLICATION SOURCE TO %[1]s_"+source+", %[1]s_SSL=1, %[1]s_AUTO_POSITION=1", "SOURCE"),
+		"START REPLICA")
+}
+
+// Executed returns what the server has executed, as it prints it: gtid_executed
+// without line ends, or, of a MariaDB server, gtid_current_pos of a primary and
+// gtid_slave_pos of a replica.
+func (s *Server) Executed(tb testing.TB) string {
+	tb.Helper()
+	position, err := s.executed(tb.Context())
+	if err != nil {
+		tb.Fatalf("mysqltest: server %d: %v", s.ServerID, err)
+	}
+	return position
+}
+
+func (s *Server) executed(ctx context.Context) (string, error) {
+	if s.Flavor == replication.MariaDB {
+		return s.db.value(ctx, "SELECT @@gtid_current_pos")
+	}
+	return s.db.value(ctx, `SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')`)
+}
+
+// ReplicaStatus returns the server's only row of replica status, with the
+// column names of its flavor, or nil when it is no replica.
+func (s *Server) ReplicaStatus(tb testing.TB) map[string]string {
+	tb.Helper()
+	if s.Flavor == replication.MariaDB {
+		return s.Row(tb, "SHOW ALL SLAVES STATUS")
+	}
+	return s.Row(tb, "SHOW REPLICA STATUS")
+}
+
+// WaitForReplica waits until the server has executed everything that the
+// primary has executed at the time of the call. It fails as soon as the
+// replica cannot apply something.
+func (s *Server) WaitForReplica(tb testing.TB, primary *Server) {
+	tb.Helper()
+	if err := s.waitFor(tb.Context(), primary.Executed(tb)); err != nil {
+		tb.Fatalf("mysqltest: wait for replica %d of %d: %v\n%s", s.ServerID, primary.ServerID, err, s.logTail())
+	}
+}
+
+func (s *Server) waitFor(ctx context.Context, position string) error {
+	query := "SELECT GTID_SUBSET(" + quote(position) + ", @@GLOBAL.gtid_executed)"
+	if s.Flavor == replication.MariaDB {
+		query = "SELECT MASTER_GTID_WAIT(" + quote(position) + ", 0) = 0"
+	}
+	err := poll(ctx, func() (bool, error) {
+		reached, err := s.db.value(ctx, query)
+		if err != nil || reached == "1" {
+			return err == nil, err
+		}
+		return false, s.applierError(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("reach %s: %w", position, err)
+	}
+	return nil
+}
+
+// applierError returns the error at which the replica stopped, or nil.
+func (s *Server) applierError(ctx context.Context) error {
+	query := "SHOW REPLICA STATUS"
+	if s.Flavor == replication.MariaDB {
+		query = "SHOW ALL SLAVES STATUS"
+	}
+	rows, err := s.db.rows(ctx, query)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row["Last_SQL_Errno"] != "0" {
+			return errors.New(row["Last_SQL_Error"])
+		}
+	}
+	return nil
+}
