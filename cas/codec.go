@@ -54,30 +54,33 @@ func (p *decoders) unzip(dst, payload []byte, size int) ([]byte, error) {
 	return got, nil
 }
 
-// decode returns the plain bytes of a frame, in dst if it is large enough.
-// base is nil but for a delta. Nothing is hashed.
-func (p *decoders) decode(dst []byte, f Frame, payload, base []byte) ([]byte, error) {
-	size := int(f.PlainSize)
+// difference returns what a frame holds: the plain bytes, of a delta their
+// difference to the base. It may be in dst, if that is large enough, or in
+// payload. Nothing is hashed.
+func (p *decoders) difference(dst []byte, f Frame, payload []byte) ([]byte, error) {
 	switch f.Codec {
 	case CodecRaw:
-		if len(payload) != size {
-			return nil, fmt.Errorf("raw payload has %d bytes, want %d", len(payload), size)
+		if len(payload) != int(f.PlainSize) {
+			return nil, fmt.Errorf("raw payload has %d bytes, want %d", len(payload), f.PlainSize)
 		}
-		return append(sized(dst, size)[:0], payload...), nil
-	case CodecZstd:
-		return p.unzip(dst, payload, size)
-	case CodecDelta:
-		if len(base) != size {
-			return nil, fmt.Errorf("base %s has %d bytes, its delta %d", f.Base.Short(), len(base), size)
-		}
-		plain, err := p.unzip(dst, payload, size)
-		if err != nil {
-			return nil, err
-		}
-		subtle.XORBytes(plain, plain, base)
-		return plain, nil
+		return payload, nil
+	case CodecZstd, CodecDelta:
+		return p.unzip(dst, payload, int(f.PlainSize))
 	}
 	return nil, fmt.Errorf("unknown codec %d", f.Codec)
+}
+
+// decode returns the plain bytes of a frame, as difference does. base is of use
+// for a delta only.
+func (p *decoders) decode(dst []byte, f Frame, payload, base []byte) ([]byte, error) {
+	if f.Codec == CodecDelta && len(base) != int(f.PlainSize) {
+		return nil, fmt.Errorf("base %s has %d bytes, its delta %d", f.Base.Short(), len(base), f.PlainSize)
+	}
+	plain, err := p.difference(dst, f, payload)
+	if err == nil && f.Codec == CodecDelta {
+		subtle.XORBytes(plain, plain, base)
+	}
+	return plain, err
 }
 
 // sized returns a buffer of length size: dst if it is large enough.
@@ -99,6 +102,7 @@ type encoder struct {
 	zstd     *zstd.Encoder
 	decoders *decoders
 	out      []byte // payload made last
+	delta    []byte // payload of a delta made last
 	xor      []byte // plain XOR base
 	check    []byte // payload decoded again
 }
@@ -134,41 +138,51 @@ func (p *encoders) acquire() *encoder {
 
 func (p *encoders) release(e *encoder) { p.pool.Put(e) }
 
+// clearWin is the part of the plain size, one clearWin-th, up to which a delta
+// is taken without a look at what the chunk is by itself.
+const clearWin = 8
+
 // encode makes f the frame of plain: codec and sizes are set, the payload
-// returned. It is a delta if f.Base is set, else zstd; raw if that would not be
-// smaller. The payload has been decoded and compared with plain; it is valid
-// until the next call, and is plain itself when raw.
+// returned. If f.Base is set, it is a delta where that is a clear win or at
+// least smaller; else zstd; raw if that would not be smaller. What f says of a
+// base is removed if it is no delta. The payload has been decoded and compared
+// with plain; it is valid until the next call, and is plain itself when raw.
 func (e *encoder) encode(f *Frame, plain, base []byte) ([]byte, error) {
 	f.PlainSize = uint32(len(plain))
-	src := plain
-	f.Codec = CodecZstd
 	if !f.Base.IsZero() {
-		f.Codec = CodecDelta
 		if len(base) != len(plain) {
 			return nil, fmt.Errorf("base %s has %d bytes, the chunk %d", f.Base.Short(), len(base), len(plain))
 		}
 		e.xor = sized(e.xor, len(plain))
 		subtle.XORBytes(e.xor, plain, base)
-		src = e.xor
+		e.delta = e.zstd.EncodeAll(e.xor, e.delta[:0])
+		if len(e.delta) <= len(plain)/clearWin {
+			return e.finish(f, CodecDelta, e.delta, plain, base)
+		}
 	}
-	e.out = e.zstd.EncodeAll(src, e.out[:0])
+	e.out = e.zstd.EncodeAll(plain, e.out[:0])
+	if !f.Base.IsZero() && len(e.delta) < min(len(e.out), len(plain)) {
+		return e.finish(f, CodecDelta, e.delta, plain, base)
+	}
+	f.Depth, f.Base = 0, ID{}
 	if len(e.out) >= len(plain) {
-		f.Codec, f.Depth, f.Base, f.StoredSize = CodecRaw, 0, ID{}, uint32(len(plain))
+		f.Codec, f.StoredSize = CodecRaw, uint32(len(plain))
 		return plain, nil
 	}
-	f.StoredSize = uint32(len(e.out))
-	return e.out, e.verify(*f, plain, base)
+	return e.finish(f, CodecZstd, e.out, plain, nil)
 }
 
-// verify decodes what encode made: compressors have had bugs.
-func (e *encoder) verify(f Frame, plain, base []byte) error {
-	got, err := e.decoders.decode(e.check, f, e.out, base)
+// finish completes a frame whose payload is no longer than the chunk. It
+// decodes the payload and compares: compressors have had bugs.
+func (e *encoder) finish(f *Frame, codec Codec, payload, plain, base []byte) ([]byte, error) {
+	f.Codec, f.StoredSize = codec, uint32(len(payload))
+	got, err := e.decoders.decode(e.check, *f, payload, base)
 	if err != nil {
-		return fmt.Errorf("verify %s frame of chunk %s: %w", f.Codec, f.ID.Short(), err)
+		return nil, fmt.Errorf("verify %s frame of chunk %s: %w", f.Codec, f.ID.Short(), err)
 	}
 	e.check = got
 	if !bytes.Equal(got, plain) {
-		return fmt.Errorf("verify %s frame of chunk %s: decodes to other bytes than were given", f.Codec, f.ID.Short())
+		return nil, fmt.Errorf("verify %s frame of chunk %s: decodes to other bytes than were given", f.Codec, f.ID.Short())
 	}
-	return nil
+	return payload, nil
 }

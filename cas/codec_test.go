@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +57,8 @@ func TestCodecs(t *testing.T) {
 		{"one bit changed", changed, noise, CodecDelta, 100},
 		{"unchanged", noise, noise, CodecDelta, 100},
 		{"unlike its base", randomBytes(2, 65536), noise, CodecRaw, 65536},
+		{"text unlike its base", text, noise[:len(text)], CodecZstd, 1000},
+		{"half of it changed", slices.Concat(noise[:32768], randomBytes(2, 32768)), noise, CodecDelta, 33000},
 	}
 	for _, test := range tests {
 		for level := LevelFastest; level <= LevelBest; level++ {
@@ -141,14 +144,14 @@ func TestDecodeIsBounded(t *testing.T) {
 func TestEncodeVerifies(t *testing.T) {
 	plain := bytes.Repeat([]byte("abc"), 1000)
 	f, payload := encodeOne(t, LevelFastest, ID{}, plain, nil)
-	e := &encoder{decoders: newDecoders(), out: payload}
+	e := &encoder{decoders: newDecoders()}
 	other := bytes.Clone(plain)
 	other[7] ^= 1
-	if err := e.verify(f, other, nil); err == nil || !strings.Contains(err.Error(), "other bytes") {
+	if _, err := e.finish(&f, CodecZstd, payload, other, nil); err == nil || !strings.Contains(err.Error(), "other bytes") {
 		t.Errorf("other bytes: got %v", err)
 	}
 	f.PlainSize--
-	if err := e.verify(f, plain, nil); err == nil {
+	if _, err := e.finish(&f, CodecZstd, payload, plain, nil); err == nil {
 		t.Error("other length: no error")
 	}
 	forgetful := &decoders{pool: sync.Pool{New: func() any {

@@ -56,15 +56,6 @@ type Location struct {
 	Frame
 }
 
-// Locator finds chunks. The index is one. Safe for concurrent use.
-type Locator interface {
-	// Lookup returns a copy of the chunk whose depth is less than below
-	// (AnyDepth: any copy), and ErrNotFound if there is none. A copy counts
-	// only if its pack is neither condemned, damaged nor missing and if the
-	// same holds, at strictly falling depth, for its whole chain of bases.
-	Lookup(id ID, below uint8) (Location, error)
-}
-
 // The frame header; see docs/format.md, "Frame".
 const (
 	frameMagic      = "SSFR"

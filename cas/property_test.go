@@ -26,13 +26,15 @@ func TestHistories(t *testing.T) {
 			}
 			w := session.NewWriter(cas.WriterOptions{Known: castest.NewIndex(t, repo), Compression: cas.Level(n % 4)})
 			w.SetPackTarget(int64(rapid.IntRange(1, 50000).Draw(rt, "pack target")))
+			var batch []cas.Chunk
 			for range rapid.IntRange(0, 20).Draw(rt, "chunks") {
 				chunk := drawChunk(rt, &pool)
 				base := pool[rapid.IntRange(0, len(pool)-1).Draw(rt, "base")]
-				if _, err := w.PutDelta(t.Context(), cas.KindData, cas.Sum(chunk), chunk, cas.Sum(base), base); err != nil {
-					rt.Fatalf("put: %v", err)
-				}
+				batch = append(batch, cas.Chunk{ID: cas.Sum(chunk), Plain: chunk, Like: cas.Sum(base)})
 				backups[k] = append(backups[k], chunk)
+			}
+			if _, err := w.PutAll(t.Context(), cas.KindData, batch); err != nil {
+				rt.Fatalf("put: %v", err)
 			}
 			if rapid.IntRange(0, 4).Draw(rt, "gives up") == 0 {
 				delete(backups, k)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 )
 
@@ -15,21 +16,28 @@ const (
 )
 
 // Reader gives chunks back. Whatever it returns has been hashed against its ID.
-// Safe for concurrent use.
+// Its memory is bounded by the windows that are decoded at a time, one more
+// than there are processors. Safe for concurrent use.
 type Reader struct {
 	repo    *Repository
 	locator Locator
 	packs   *packFiles
+	windows chan *window // those not in use
 }
 
 // NewReader returns a reader of the chunks that the locator finds. The caller
 // closes it.
 func (r *Repository) NewReader(locator Locator) *Reader {
-	return &Reader{
+	reader := &Reader{
 		repo:    r,
 		locator: locator,
 		packs:   &packFiles{backend: r.backend, files: map[ID]*packFile{}},
+		windows: make(chan *window, runtime.GOMAXPROCS(0)+1),
 	}
+	for range cap(reader.windows) {
+		reader.windows <- &window{}
+	}
+	return reader
 }
 
 // Close closes the packs that are open. No other call may be running.
@@ -42,35 +50,118 @@ func (r *Reader) Chunk(ctx context.Context, id ID, plainSize int) ([]byte, error
 	if id.IsZero() {
 		return make([]byte, plainSize), nil
 	}
-	loc, err := r.locate(id, AnyDepth, plainSize)
-	if err != nil {
-		return nil, err
-	}
-	return r.load(ctx, loc)
+	var chunk []byte
+	size := func(int) int { return plainSize }
+	err := r.Chunks(ctx, []ID{id}, size, func(_ int, plain []byte) error {
+		chunk = slices.Clone(plain)
+		return nil
+	})
+	return chunk, err
 }
 
 // locate looks up a copy and refuses one that cannot be right.
-func (r *Reader) locate(id ID, below uint8, plainSize int) (Location, error) {
-	loc, err := r.locator.Lookup(id, below)
+func (r *Reader) locate(id ID, plainSize int) (Chain, error) {
+	chain, err := r.locator.Lookup(id, AnyDepth)
 	if err != nil {
-		return Location{}, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
+		return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 	}
-	if int64(loc.PlainSize) != int64(plainSize) {
-		return Location{}, corrupt(loc, ID{}, fmt.Sprintf("has %d plain bytes, want %d", loc.PlainSize, plainSize))
-	}
-	if loc.Depth >= below {
-		return Location{}, corrupt(loc, ID{}, fmt.Sprintf("has depth %d, want less than %d", loc.Depth, below))
-	}
-	return loc, nil
+	return chain, chain.check(id, AnyDepth, plainSize)
 }
 
-// load reads, decodes and verifies one chunk.
-func (r *Reader) load(ctx context.Context, loc Location) ([]byte, error) {
-	stored, err := r.read(ctx, nil, loc, loc.size())
-	if err != nil {
-		return nil, err
+// Chunks calls fn with the plain bytes of each chunk, in order but for chunks
+// that are in the list more than once; frames close to each other are read at
+// once, those of bases too. sizes gives the plain size of chunk i. Zero IDs are
+// skipped. fn is called from this goroutine and may use plain only until it
+// returns; it must neither change it nor use the Reader. Errors are those of
+// Chunk and fn's own; the first ends the call.
+func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn func(i int, plain []byte) error) error {
+	return r.chains(ctx, len(ids), fn, func(i int) (Chain, error) {
+		if ids[i].IsZero() {
+			return nil, nil
+		}
+		return r.locate(ids[i], sizes(i))
+	})
+}
+
+// chains is Chunks for chains that chain finds, one call for each in order;
+// those that are nil are skipped.
+func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) error, chain func(i int) (Chain, error)) error {
+	var w *window
+	select {
+	case w = <-r.windows:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return r.decode(ctx, nil, loc, stored)
+	defer func() {
+		w.clear()
+		r.windows <- w
+	}()
+	for i := range count {
+		found, err := chain(i)
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			w.add(i, found)
+		}
+		if w.full() || i+1 == count {
+			if err := r.deliver(ctx, w, fn); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deliver reads, decodes and verifies the chunks of a window, and empties it.
+func (r *Reader) deliver(ctx context.Context, w *window, fn func(int, []byte) error) error {
+	for pieces := w.plan(); len(pieces) > 0; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, size := nextRun(pieces)
+		var err error
+		if w.stored, err = r.read(ctx, w.stored, *pieces[0].loc, size); err != nil {
+			return pieces[0].slot.chain.with(pieces[0].loc, err)
+		}
+		if err := w.combine(r.repo.decoders, pieces[:n]); err != nil {
+			return err
+		}
+		pieces = pieces[n:]
+	}
+	for i := range w.slots {
+		s := &w.slots[i]
+		if got := Sum(s.plain); got != s.chain[0].ID {
+			return r.blame(ctx, s.chain, got)
+		}
+		for _, index := range s.indexes {
+			if err := fn(index, s.plain); err != nil {
+				return err
+			}
+		}
+	}
+	w.clear()
+	return nil
+}
+
+// blame finds the frame that decodes to other bytes than it should in a chain
+// whose outcome hashes to got.
+func (r *Reader) blame(ctx context.Context, chain Chain, got ID) error {
+	var plain []byte
+	for i := len(chain) - 1; i > 0; i-- {
+		loc := chain[i]
+		stored, err := r.read(ctx, nil, loc, loc.size())
+		if err != nil {
+			return chain.with(&loc, err)
+		}
+		if plain, err = unpack(r.repo.decoders, nil, loc, stored, plain); err != nil {
+			return chain.with(&loc, err)
+		}
+		if got := Sum(plain); got != loc.ID {
+			return chain.with(&loc, corrupt(loc, got, ""))
+		}
+	}
+	return corrupt(chain[0], got, "")
 }
 
 // read returns size bytes of the pack from the frame on, in buf if it is large
@@ -91,9 +182,10 @@ func (r *Reader) read(ctx context.Context, buf []byte, loc Location, size int64)
 	return buf, nil
 }
 
-// decode checks the frame at the start of stored and returns its plain bytes,
-// in dst if it is large enough.
-func (r *Reader) decode(ctx context.Context, dst []byte, loc Location, stored []byte) ([]byte, error) {
+// unpack checks the frame at the start of stored and returns what it holds, in
+// dst if that is large enough: plain bytes, or with a nil base of a delta the
+// difference.
+func unpack(d *decoders, dst []byte, loc Location, stored, base []byte) ([]byte, error) {
 	f, err := parseFrameHeader(stored)
 	if err != nil {
 		return nil, corrupt(loc, ID{}, err.Error())
@@ -103,113 +195,38 @@ func (r *Reader) decode(ctx context.Context, dst []byte, loc Location, stored []
 		return nil, corrupt(loc, ID{}, fmt.Sprintf("frame is of chunk %s, %s, %d bytes for %d; expected %s, %d bytes for %d",
 			f.ID.Short(), f.Codec, f.StoredSize, f.PlainSize, loc.Codec, loc.StoredSize, loc.PlainSize))
 	}
-	base, err := r.base(ctx, loc)
-	if err != nil {
-		return nil, fmt.Errorf("chunk %s: base: %w", loc.ID.Short(), err)
+	payload := stored[frameHeaderSize:f.size()]
+	if base == nil {
+		dst, err = d.difference(dst, f, payload)
+	} else {
+		dst, err = d.decode(dst, f, payload, base)
 	}
-	plain, err := r.repo.decoders.decode(dst, f, stored[frameHeaderSize:f.size()], base)
 	if err != nil {
 		return nil, corrupt(loc, ID{}, err.Error())
 	}
-	if got := Sum(plain); got != loc.ID {
-		return nil, corrupt(loc, got, "")
-	}
-	return plain, nil
-}
-
-// base returns the plain bytes that a delta was made from, nil for other
-// frames. Depths fall from base to base, so the chain ends.
-func (r *Reader) base(ctx context.Context, loc Location) ([]byte, error) {
-	if loc.Codec != CodecDelta {
-		return nil, nil
-	}
-	base, err := r.locate(loc.Base, loc.Depth, int(loc.PlainSize))
-	if err != nil {
-		return nil, err
-	}
-	return r.load(ctx, base)
+	return dst, nil
 }
 
 func corrupt(loc Location, got ID, reason string) error {
 	return &CorruptError{Pack: loc.Pack, Offset: loc.Offset, Want: loc.ID, Got: got, Reason: reason}
 }
 
-// wanted is one chunk asked for: the caller's number and where it is.
-type wanted struct {
-	index int
-	loc   Location
-}
-
-// Chunks calls fn with the plain bytes of each chunk, in the order in which the
-// packs hold them; frames close to each other are read at once. sizes gives the
-// plain size of chunk i. Zero IDs are skipped. fn is called from this goroutine
-// and may use plain only until it returns; it must not change it. Errors are
-// those of Chunk and fn's own; the first ends the call.
-func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn func(i int, plain []byte) error) error {
-	list := make([]wanted, 0, len(ids))
-	for i, id := range ids {
-		if id.IsZero() {
-			continue
-		}
-		loc, err := r.locate(id, AnyDepth, sizes(i))
-		if err != nil {
-			return err
-		}
-		list = append(list, wanted{i, loc})
-	}
-	slices.SortFunc(list, func(a, b wanted) int {
-		return cmp.Or(a.loc.Pack.Compare(b.loc.Pack), cmp.Compare(a.loc.Offset, b.loc.Offset), cmp.Compare(a.index, b.index))
-	})
-	return r.chunks(ctx, list, fn)
-}
-
-// chunks reads the sorted list, run by run.
-func (r *Reader) chunks(ctx context.Context, list []wanted, fn func(int, []byte) error) error {
-	var stored, plain []byte
-	for len(list) > 0 {
-		err := ctx.Err()
-		if err != nil {
-			return err
-		}
-		n, size := nextRun(list)
-		if stored, err = r.read(ctx, stored, list[0].loc, size); err != nil {
-			return err
-		}
-		if plain, err = r.deliver(ctx, plain, list[:n], stored, fn); err != nil {
-			return err
-		}
-		list = list[n:]
-	}
-	return nil
-}
-
-// deliver decodes the frames of one run, each once, and returns its buffer.
-func (r *Reader) deliver(ctx context.Context, plain []byte, run []wanted, stored []byte, fn func(int, []byte) error) ([]byte, error) {
-	for n, w := range run {
-		if n == 0 || w.loc != run[n-1].loc {
-			var err error
-			if plain, err = r.decode(ctx, plain, w.loc, stored[w.loc.Offset-run[0].loc.Offset:]); err != nil {
-				return nil, err
-			}
-		}
-		if err := fn(w.index, plain); err != nil {
-			return nil, err
-		}
-	}
-	return plain, nil
-}
-
-// nextRun returns how many chunks of the sorted list are read at once, and the
+// nextRun returns how many of the sorted pieces are read at once, and the
 // length of that read in bytes.
-func nextRun(list []wanted) (int, int64) {
-	first := list[0].loc
+func nextRun(pieces []piece) (int, int64) {
+	first := pieces[0].loc
 	end := first.end()
-	for n, w := range list[1:] {
-		near := w.loc.Pack == first.Pack && w.loc.Offset <= end+maxGap
-		if !near || w.loc.end() > max(end, first.Offset+maxRun) {
+	for n, p := range pieces[1:] {
+		near := p.loc.Pack == first.Pack && p.loc.Offset <= end+maxGap
+		if !near || p.loc.end() > max(end, first.Offset+maxRun) {
 			return n + 1, end - first.Offset
 		}
-		end = max(end, w.loc.end())
+		end = max(end, p.loc.end())
 	}
-	return len(list), end - first.Offset
+	return len(pieces), end - first.Offset
+}
+
+// comparePieces sorts by place.
+func comparePieces(a, b piece) int {
+	return cmp.Or(a.loc.Pack.Compare(b.loc.Pack), cmp.Compare(a.loc.Offset, b.loc.Offset))
 }

@@ -292,41 +292,41 @@ func TestManyPacks(t *testing.T) {
 // used, and without them nothing is readable, which is found out at once.
 func TestDeltaChoosesShallowCopies(t *testing.T) {
 	repo, backend := newRepoUnchecked(t)
-	session := begin(t, repo, key)
-	w := newWriter(t, session, cas.WriterOptions{})
-	pages := chain(t, w, 4)
-	if err := session.Commit(t.Context(), w, nil); err != nil {
-		t.Fatalf("commit: %v", err)
-	}
+	pages, packs := versions(t, repo, 4)
 	index := castest.NewIndex(t, repo)
 	last := cas.Sum(pages[3])
 	if _, err := newReader(t, repo, index).Chunk(t.Context(), last, 8192); err != nil {
 		t.Fatalf("chunk: %v", err)
 	}
+	root := index[cas.Sum(pages[0])]
 	delete(index, cas.Sum(pages[0]))
 	if _, err := newReader(t, repo, index).Chunk(t.Context(), last, 8192); !errors.Is(err, cas.ErrNotFound) {
 		t.Errorf("base gone: got %v, want ErrNotFound", err)
 	}
-	cycle := cyclic{castest.NewIndex(t, repo), last}
+	index[cas.Sum(pages[0])] = root
+	cycle := cyclic{index}
 	if _, err := newReader(t, repo, cycle).Chunk(t.Context(), last, 8192); !errors.Is(err, cas.ErrCorrupt) {
 		t.Errorf("locator that runs in circles: got %v, want ErrCorrupt", err)
 	}
-	damageBase(t, backend, w.Packs()[0])
+	damageBase(t, backend, packs[0])
 	_, err := newReader(t, repo, castest.NewIndex(t, repo)).Chunk(t.Context(), last, 8192)
 	var corrupt *cas.CorruptError
-	if !errors.As(err, &corrupt) || corrupt.Want != cas.Sum(pages[0]) || !strings.Contains(err.Error(), last.Short()) {
-		t.Errorf("damaged base: got %v, want an error that names chunk and base", err)
+	if !errors.As(err, &corrupt) || corrupt.Want != cas.Sum(pages[0]) || corrupt.Pack != packs[0].ID || !strings.Contains(err.Error(), last.Short()) {
+		t.Errorf("damaged base: got %v, want an error that names chunk, base and pack", err)
+	}
+	backend.Remove(cas.PackName(packs[0].ID))
+	_, err = newReader(t, repo, index).Chunk(t.Context(), last, 8192)
+	if !errors.Is(err, cas.ErrNotFound) || !strings.Contains(err.Error(), packs[0].ID.Short()) || !strings.Contains(err.Error(), last.Short()) {
+		t.Errorf("pack of the base gone: got %v, want an error that names chunk and pack", err)
 	}
 }
 
-// cyclic answers every question for a base with the chunk itself.
-type cyclic struct {
-	castest.Index
-	id cas.ID
-}
+// cyclic answers with chains that end where they began.
+type cyclic struct{ castest.Index }
 
-func (x cyclic) Lookup(cas.ID, uint8) (cas.Location, error) {
-	return x.Index.Lookup(x.id, cas.AnyDepth)
+func (x cyclic) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
+	chain, err := x.Index.Lookup(id, below)
+	return append(chain, chain[0]), err
 }
 
 // damageBase changes a byte of the first frame's payload.

@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type WriterOptions struct {
 // call's error. Memory grows by about 150 bytes per chunk newly stored.
 type Writer struct {
 	session  *Session
-	known    Locator
+	known    Locator // may be nil
+	bases    *Reader // of known; nil as known is
 	encoders *encoders
 	target   int64 // size at which a pack is sealed, bytes
 	data     lane
@@ -32,10 +34,11 @@ type Writer struct {
 
 	mu     sync.Mutex // guards what follows; never held during I/O
 	err    error      // the first
-	own    map[ID]uint8
+	own    map[ID]struct{}
 	flying map[ID]*flight
 	packs  []*Pack         // sealed, in the order they were finished
 	relied map[ID]struct{} // packs of hits and of their bases
+	unread []error         // why bases could not be read, the first few
 }
 
 // flight is a chunk on its way into a pack. err is set before done is closed.
@@ -44,7 +47,14 @@ type flight struct {
 	err  error
 }
 
-// Put says what a call of Writer.Put did.
+// Chunk is a chunk to be stored.
+type Chunk struct {
+	ID    ID // of Plain, by Sum; zero: nothing is stored
+	Plain []byte
+	Like  ID // a chunk known from earlier that it probably resembles; zero: none
+}
+
+// Put says what became of a chunk.
 type Put struct {
 	New    bool  // the chunk was not stored before
 	Stored int64 // bytes added to a pack, frame header included
@@ -52,7 +62,7 @@ type Put struct {
 
 // NewWriter returns a writer of chunks for the session. The caller closes it.
 func (s *Session) NewWriter(opts WriterOptions) *Writer {
-	return &Writer{
+	w := &Writer{
 		session:  s,
 		known:    opts.Known,
 		encoders: newEncoders(opts.Compression, s.repo.decoders),
@@ -60,59 +70,168 @@ func (s *Session) NewWriter(opts WriterOptions) *Writer {
 		data:     lane{kind: KindData},
 		meta:     lane{kind: KindMeta},
 		sealing:  make(chan struct{}, maxSealing),
-		own:      map[ID]uint8{},
+		own:      map[ID]struct{}{},
 		flying:   map[ID]*flight{},
 		relied:   map[ID]struct{}{},
 	}
+	if opts.Known != nil {
+		w.bases = s.repo.NewReader(opts.Known)
+	}
+	return w
 }
 
 // Put stores a chunk unless it is stored already. id must be Sum(plain); with
 // the zero ID nothing is stored. plain is not kept.
 func (w *Writer) Put(ctx context.Context, kind Kind, id ID, plain []byte) (Put, error) {
-	return w.put(ctx, kind, Frame{ID: id}, plain, nil)
-}
-
-// PutDelta is Put with a hint: base is a chunk of the same length that plain
-// probably resembles. The chunk is stored as its delta if a copy of the base at
-// depth less than MaxDepth is at hand, else as Put does.
-func (w *Writer) PutDelta(ctx context.Context, kind Kind, id ID, plain []byte, base ID, basePlain []byte) (Put, error) {
-	f := Frame{ID: id}
-	if len(basePlain) != len(plain) || base == id || base.IsZero() {
-		return w.put(ctx, kind, f, plain, nil)
-	}
-	if got := Sum(basePlain); got != base {
-		return Put{}, w.fail(fmt.Errorf("store chunk %s: base %s hashes to %s", id.Short(), base.Short(), got.Short()))
-	}
-	depth, found, err := w.baseDepth(base, len(plain))
-	if err != nil {
-		return Put{}, w.fail(fmt.Errorf("store chunk %s: %w", id.Short(), err))
-	}
-	if found {
-		f.Base, f.Depth = base, depth+1
-	}
-	return w.put(ctx, kind, f, plain, basePlain)
-}
-
-func (w *Writer) put(ctx context.Context, kind Kind, f Frame, plain, base []byte) (Put, error) {
-	if f.ID.IsZero() {
-		return Put{}, nil
-	}
-	if len(plain) == 0 || len(plain) > MaxPlainSize {
-		return Put{}, w.fail(fmt.Errorf("store chunk %s: %d bytes, want 1 to %d", f.ID.Short(), len(plain), MaxPlainSize))
-	}
-	if err := w.failed(); err != nil {
+	chunk := Chunk{ID: id, Plain: plain}
+	if stored, err := w.isStored(chunk); err != nil || stored {
 		return Put{}, err
 	}
-	if _, found, err := w.lookup(f.ID, AnyDepth, len(plain)); err != nil || found {
-		return Put{}, w.fail(err)
+	return w.put(ctx, kind, chunk, nil, nil)
+}
+
+// PutAll is Put for several chunks. A chunk that is not stored yet becomes a
+// delta of the chunk that it is said to resemble, if that is known, can be read,
+// is as long, and makes it much smaller. The result has an element for each
+// chunk.
+func (w *Writer) PutAll(ctx context.Context, kind Kind, chunks []Chunk) ([]Put, error) {
+	puts := make([]Put, len(chunks))
+	var alone, alike []int // indexes of what is to be stored
+	bases := make([]Chain, len(chunks))
+	for i, chunk := range chunks {
+		stored, err := w.isStored(chunk)
+		if err != nil {
+			return nil, err
+		}
+		if stored {
+			continue
+		}
+		if bases[i], err = w.base(chunk); err != nil {
+			return nil, err
+		}
+		if bases[i] == nil {
+			alone = append(alone, i)
+		} else {
+			alike = append(alike, i)
+		}
 	}
-	flight, err := w.claim(ctx, f.ID)
+	left, err := w.putAlike(ctx, kind, chunks, bases, alike, puts)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range append(alone, left...) {
+		if puts[i], err = w.put(ctx, kind, chunks[i], nil, nil); err != nil {
+			return nil, err
+		}
+	}
+	return puts, nil
+}
+
+// putAlike stores the chunks with these indexes, each with its base, and
+// returns the indexes of those whose bases could not be read.
+func (w *Writer) putAlike(ctx context.Context, kind Kind, chunks []Chunk, bases []Chain, alike []int, puts []Put) ([]int, error) {
+	if len(alike) == 0 {
+		return nil, nil
+	}
+	done := make([]bool, len(alike))
+	err := w.bases.chains(ctx, len(alike), func(n int, plain []byte) (err error) {
+		i := alike[n]
+		done[n] = true
+		puts[i], err = w.put(ctx, kind, chunks[i], bases[i], plain)
+		return err
+	}, func(n int) (Chain, error) { return bases[alike[n]], nil })
+	if err == nil {
+		return nil, nil
+	}
+	if failed := cmp.Or(ctx.Err(), w.failed()); failed != nil {
+		return nil, failed
+	}
+	w.noteUnread(err)
+	var left []int
+	for n, i := range alike {
+		if !done[n] {
+			left = append(left, i)
+		}
+	}
+	return left, nil
+}
+
+// maxUnread bounds the errors about bases that a Writer remembers.
+const maxUnread = 10
+
+func (w *Writer) noteUnread(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.unread) < maxUnread {
+		w.unread = append(w.unread, err)
+	}
+}
+
+// Problems returns why chunks were stored in full although chunks that they
+// resemble are stored: those could not be read. At most ten.
+func (w *Writer) Problems() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.unread)
+}
+
+// isStored checks a chunk and tells whether it needs no storing: it was stored
+// earlier, or is all zeros.
+func (w *Writer) isStored(c Chunk) (bool, error) {
+	if c.ID.IsZero() {
+		return true, nil
+	}
+	if len(c.Plain) == 0 || len(c.Plain) > MaxPlainSize {
+		return false, w.fail(fmt.Errorf("store chunk %s: %d bytes, want 1 to %d", c.ID.Short(), len(c.Plain), MaxPlainSize))
+	}
+	if err := w.failed(); err != nil {
+		return false, err
+	}
+	chain, err := w.lookup(c.ID, len(c.Plain))
+	if err != nil || chain == nil {
+		return false, w.fail(err)
+	}
+	w.rely(chain)
+	return true, nil
+}
+
+// base returns the chain of the chunk that c may become a delta of; nil if
+// there is none. In place of a chunk that is too deep it takes the one at the
+// end of that chunk's chain.
+func (w *Writer) base(c Chunk) (Chain, error) {
+	if c.Like.IsZero() || c.Like == c.ID {
+		return nil, nil
+	}
+	chain, err := w.lookup(c.Like, len(c.Plain))
+	if err != nil || chain == nil {
+		return nil, w.fail(err)
+	}
+	if chain[0].Depth >= MaxDepth {
+		chain = chain.root()
+	}
+	if chain[0].ID == c.ID {
+		return nil, nil
+	}
+	return chain, nil
+}
+
+// put stores a chunk that is not known from earlier; base and its plain bytes
+// are nil if it has none.
+func (w *Writer) put(ctx context.Context, kind Kind, c Chunk, base Chain, basePlain []byte) (Put, error) {
+	flight, err := w.claim(ctx, c.ID)
 	if err != nil || flight == nil {
 		return Put{}, err
 	}
-	err = w.store(ctx, kind, &f, plain, base)
+	f := Frame{ID: c.ID}
+	if base != nil {
+		f.Base, f.Depth = base[0].ID, base[0].Depth+1
+	}
+	err = w.store(ctx, kind, &f, c.Plain, basePlain)
 	if err != nil {
 		err = fmt.Errorf("store chunk %s: %w", f.ID.Short(), err)
+	}
+	if f.Codec == CodecDelta {
+		w.rely(base)
 	}
 	if err := w.land(f, flight, err); err != nil {
 		return Put{}, err
@@ -120,54 +239,46 @@ func (w *Writer) put(ctx context.Context, kind Kind, f Frame, plain, base []byte
 	return Put{New: true, Stored: f.size()}, nil
 }
 
-// lookup finds a chunk among those stored earlier: a copy of depth less than
-// below whose packs, and those of its bases, may be relied on. It notes that
-// they are.
-func (w *Writer) lookup(id ID, below uint8, plainSize int) (Location, bool, error) {
+// lookup finds a chunk among those stored earlier: a copy whose packs, and those
+// of its bases, may be relied on. It returns nil if there is none.
+func (w *Writer) lookup(id ID, plainSize int) (Chain, error) {
 	if w.known == nil {
-		return Location{}, false, nil
+		return nil, nil
 	}
-	var packs []ID
-	var first Location
-	for next, limit := id, below; ; {
-		loc, err := w.known.Lookup(next, limit)
-		if errors.Is(err, ErrNotFound) {
-			return Location{}, false, nil
-		}
-		if err != nil {
-			return Location{}, false, fmt.Errorf("look up chunk %s: %w", next.Short(), err)
-		}
-		if loc.Depth >= limit || int(loc.PlainSize) != plainSize || w.session.dead(loc.Pack) {
-			return Location{}, false, nil
-		}
-		if packs == nil {
-			first = loc
-		}
-		packs = append(packs, loc.Pack)
-		if loc.Codec != CodecDelta {
-			break
-		}
-		next, limit = loc.Base, loc.Depth
+	chain, err := w.known.Lookup(id, AnyDepth)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, pack := range packs {
-		w.relied[pack] = struct{}{}
+	if err != nil {
+		return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 	}
-	return first, true, nil
+	if !w.usable(chain, id, plainSize) {
+		return nil, nil
+	}
+	return chain, nil
 }
 
-// baseDepth returns the depth of a copy of the chunk that a delta can be made
-// from.
-func (w *Writer) baseDepth(base ID, plainSize int) (uint8, bool, error) {
-	w.mu.Lock()
-	depth, found := w.own[base]
-	w.mu.Unlock()
-	if found && depth < MaxDepth {
-		return depth, true, nil
+// usable tells whether what was found is what was asked for, in packs that may
+// be relied on.
+func (w *Writer) usable(chain Chain, id ID, plainSize int) bool {
+	if err := chain.check(id, AnyDepth, plainSize); err != nil {
+		return false
 	}
-	loc, found, err := w.lookup(base, MaxDepth, plainSize)
-	return loc.Depth, found, err
+	for _, loc := range chain {
+		if w.session.dead(loc.Pack) {
+			return false
+		}
+	}
+	return true
+}
+
+// rely notes that the backup needs the packs of the chain.
+func (w *Writer) rely(chain Chain) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, loc := range chain {
+		w.relied[loc.Pack] = struct{}{}
+	}
 }
 
 // claim returns a flight if the caller is to store the chunk, nil if it is
@@ -204,7 +315,7 @@ func (w *Writer) land(f Frame, flight *flight, err error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		w.own[f.ID] = f.Depth
+		w.own[f.ID] = struct{}{}
 	}
 	delete(w.flying, f.ID)
 	flight.err = err

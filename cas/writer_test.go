@@ -88,9 +88,6 @@ func TestPutRefuses(t *testing.T) {
 			return w.Put(t.Context(), cas.KindData, cas.ID{1}, make([]byte, cas.MaxPlainSize+1))
 		},
 		"unknown kind": func(w *cas.Writer) (cas.Put, error) { return w.Put(t.Context(), 3, cas.ID{1}, []byte("x")) },
-		"wrong base": func(w *cas.Writer) (cas.Put, error) {
-			return w.PutDelta(t.Context(), cas.KindData, cas.ID{1}, []byte("x"), cas.ID{2}, []byte("y"))
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWriter(t, begin(t, repo, cas.Key("ks/s/"+strings.ReplaceAll(name, " ", "-"))), cas.WriterOptions{})
@@ -152,16 +149,17 @@ type brokenIndex struct {
 	err error
 }
 
-func (x brokenIndex) Lookup(cas.ID, uint8) (cas.Location, error) { return x.loc, x.err }
+func (x brokenIndex) Lookup(cas.ID, uint8) (cas.Chain, error) { return cas.Chain{x.loc}, x.err }
 
 func TestBrokenIndex(t *testing.T) {
 	repo, _ := newRepo(t)
 	plain := noise(1, 100)
 	delta := cas.Frame{ID: cas.Sum(plain), PlainSize: 100, Codec: cas.CodecDelta, Depth: 3, Base: cas.ID{1}}
 	for n, loc := range []cas.Location{
-		{Frame: cas.Frame{PlainSize: 101}},
-		{Frame: cas.Frame{PlainSize: 100, Depth: cas.AnyDepth}},
-		{Frame: delta}, // its base is itself, at the same depth
+		{Frame: cas.Frame{ID: cas.Sum(plain), PlainSize: 101}},
+		{Frame: cas.Frame{ID: cas.Sum(plain), PlainSize: 100, Depth: cas.AnyDepth}},
+		{Frame: cas.Frame{ID: cas.ID{1}, PlainSize: 100}},
+		{Frame: delta}, // without its base
 	} {
 		w := commit(t, repo, cas.Key(fmt.Sprint("ks/-80/", n)), cas.WriterOptions{Known: brokenIndex{loc: loc}}, plain)
 		if len(frames(w)) != 1 {
@@ -282,93 +280,5 @@ func TestCanceledPut(t *testing.T) {
 	}
 	if err := session.Commit(t.Context(), w, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("commit: got %v, want context.Canceled", err)
-	}
-}
-
-// chain stores versions of a page, each as a delta of the one before where it
-// can be, and returns their IDs.
-func chain(t *testing.T, w *cas.Writer, versions int) [][]byte {
-	t.Helper()
-	page := noise(99, 8192)
-	putOne(t, w, page)
-	pages := [][]byte{bytes.Clone(page)}
-	for n := 1; n < versions; n++ {
-		before := pages[n-1]
-		page[n*10]++
-		if _, err := w.PutDelta(t.Context(), cas.KindData, cas.Sum(page), page, cas.Sum(before), before); err != nil {
-			t.Fatalf("put delta: %v", err)
-		}
-		pages = append(pages, bytes.Clone(page))
-	}
-	return pages
-}
-
-func TestPutDelta(t *testing.T) {
-	repo, _ := newRepo(t)
-	session := begin(t, repo, key)
-	w := newWriter(t, session, cas.WriterOptions{})
-	pages := chain(t, w, 12)
-	if err := session.Commit(t.Context(), w, nil); err != nil {
-		t.Fatalf("commit: %v", err)
-	}
-	for n, f := range frames(w) {
-		want := uint8(n % (cas.MaxDepth + 1)) // a base too deep makes the next chunk stand alone
-		if f.Depth != want || (f.Codec == cas.CodecDelta) != (want > 0) {
-			t.Errorf("version %d: got %s of depth %d, want depth %d", n, f.Codec, f.Depth, want)
-		}
-		if f.Codec == cas.CodecDelta && (f.StoredSize > 100 || f.Base != cas.Sum(pages[n-1])) {
-			t.Errorf("version %d: %d bytes on base %s", n, f.StoredSize, f.Base.Short())
-		}
-	}
-	reader := repo.NewReader(castest.NewIndex(t, repo))
-	for n, page := range pages {
-		got, err := reader.Chunk(t.Context(), cas.Sum(page), len(page))
-		if err != nil || !bytes.Equal(got, page) {
-			t.Errorf("version %d: %v", n, err)
-		}
-	}
-	if err := reader.Close(); err != nil {
-		t.Errorf("close: %v", err)
-	}
-}
-
-// TestDeltaAcrossSessions makes deltas of chunks of earlier backups: their
-// packs, down to the end of the chain, are relied on.
-func TestDeltaAcrossSessions(t *testing.T) {
-	repo, backend := newRepo(t)
-	page := noise(99, 8192)
-	var relied []cas.ID
-	for n := range 4 {
-		session := begin(t, repo, cas.Key(fmt.Sprint("ks/-80/", n)))
-		w := newWriter(t, session, cas.WriterOptions{Known: castest.NewIndex(t, repo)})
-		before := bytes.Clone(page)
-		page[n]++
-		if _, err := w.PutDelta(t.Context(), cas.KindData, cas.Sum(page), page, cas.Sum(before), before); err != nil {
-			t.Fatalf("put delta: %v", err)
-		}
-		if err := session.Commit(t.Context(), w, nil); err != nil {
-			t.Fatalf("commit: %v", err)
-		}
-		if got := frames(w); len(got) != 1 || got[0].Depth != uint8(n) {
-			t.Errorf("backup %d: got %+v, want one frame of depth %d", n, got, n)
-		}
-		relied = append(relied, w.Packs()[0].ID)
-		slices.SortFunc(relied, cas.ID.Compare)
-		if got := w.Relied(); !slices.Equal(got, relied) {
-			t.Errorf("backup %d: relies on %v, want %v", n, got, relied)
-		}
-	}
-	known := castest.NewIndex(t, repo)
-	w := commit(t, repo, "ks/-80/hit", cas.WriterOptions{Known: known}, page)
-	if got := w.Relied(); !slices.Equal(got, relied) {
-		t.Errorf("hit of a delta: relies on %v, want %v", got, relied)
-	}
-	oldest := noise(99, 8192)
-	oldest[0]++
-	first := known[cas.Sum(oldest)][0].Pack
-	backend.Overwrite("damaged/"+first.String(), nil)
-	w = commit(t, repo, "ks/-80/damage", cas.WriterOptions{Known: known}, page)
-	if got := frames(w); len(got) != 1 || got[0].Codec != cas.CodecRaw {
-		t.Errorf("chunk on a damaged base: got %+v, want it stored in full", got)
 	}
 }

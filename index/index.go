@@ -104,15 +104,11 @@ func (x *Index) acquire(ctx context.Context, dir string, kind int16) error {
 }
 
 // Lookup finds a copy of a chunk; see [cas.Locator].
-func (x *Index) Lookup(id cas.ID, below uint8) (cas.Location, error) {
+func (x *Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	r := resolver{copies: x.copies}
-	found, ok := r.lookup(question{id, below})
-	if !ok {
-		return cas.Location{}, notFound(id)
-	}
-	return found, nil
+	return r.find(question{id, below})
 }
 
 // copies returns all copies in living packs. The caller holds mu.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -491,7 +492,7 @@ func TestConcurrentLookups(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for n := range uint64(someChunks) {
-				if got, err := x.Lookup(chunk(n), cas.AnyDepth); err == nil && got.ID != chunk(n) {
+				if got, err := x.Lookup(chunk(n), cas.AnyDepth); err == nil && got[0].ID != chunk(n) {
 					t.Errorf("chunk %d: got %+v", n, got)
 				}
 			}
@@ -512,9 +513,8 @@ func TestConcurrentLookups(t *testing.T) {
 // model is what a repository's chunks are, written down plainly.
 type model struct{ repo *repository }
 
-func (m model) Lookup(id cas.ID, below uint8) (cas.Location, error) {
-	var best cas.Location
-	found := false
+func (m model) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
+	var best cas.Chain
 	for packID, p := range m.repo.packs {
 		if _, dead := m.repo.dead[packID]; dead {
 			continue
@@ -524,18 +524,20 @@ func (m model) Lookup(id cas.ID, below uint8) (cas.Location, error) {
 			if f.ID != id || f.Depth >= below {
 				continue
 			}
+			var bases cas.Chain
 			if f.Codec == cas.CodecDelta {
-				if _, err := m.Lookup(f.Base, f.Depth); err != nil {
+				var err error
+				if bases, err = m.Lookup(f.Base, f.Depth); err != nil {
 					continue
 				}
 			}
-			if !found || compareLocations(candidate, best) < 0 {
-				best, found = candidate, true
+			if best == nil || compareLocations(candidate, best[0]) < 0 {
+				best = append(cas.Chain{candidate}, bases...)
 			}
 		}
 	}
-	if !found {
-		return cas.Location{}, cas.ErrNotFound
+	if best == nil {
+		return nil, cas.ErrNotFound
 	}
 	return best, nil
 }
@@ -614,7 +616,7 @@ func TestModel(t *testing.T) {
 					for below := range uint8(5) {
 						got, gotErr := x.Lookup(chunk(n), below)
 						want, wantErr := model{repo}.Lookup(chunk(n), below)
-						if got != want || (gotErr == nil) != (wantErr == nil) {
+						if !slices.Equal(got, want) || (gotErr == nil) != (wantErr == nil) {
 							rt.Fatalf("chunk %d below %d: got %+v, %v, want %+v, %v", n, below, got, gotErr, want, wantErr)
 						}
 					}

@@ -41,44 +41,64 @@ type resolver struct {
 	absent map[question]struct{}          // answered with no: without it, many copies of deep chains would take exponential time
 }
 
-// lookup returns the copy of the least depth, among those the one in the pack
-// with the smallest ID, among those the first; so two runs read the same bytes.
-func (r *resolver) lookup(q question) (cas.Location, bool) {
+// lookup returns the chain of the copy of the least depth, among those of the
+// one in the pack with the smallest ID, among those of the first; so two runs
+// read the same bytes. The chain is nil if there is none. above is the number of
+// elements to leave free at its front.
+func (r *resolver) lookup(q question, above int) cas.Chain {
+	if _, known := r.absent[q]; known {
+		return nil
+	}
 	copies := r.copies(q.id)
 	slices.SortFunc(copies, compareLocations)
 	for _, found := range copies {
 		if found.Depth >= q.below {
 			break
 		}
-		if found.Codec != cas.CodecDelta || r.present(question{found.Base, found.Depth}) {
-			return found, true
+		var chain cas.Chain
+		if found.Codec == cas.CodecDelta {
+			chain = r.lookup(question{found.Base, found.Depth}, above+1)
+		} else {
+			chain = make(cas.Chain, above+1)
 		}
-	}
-	return cas.Location{}, false
-}
-
-// present tells whether a base can be read. The depth falls with every step,
-// so the recursion ends whatever the directories say.
-func (r *resolver) present(q question) bool {
-	if _, known := r.absent[q]; known {
-		return false
-	}
-	if _, found := r.lookup(q); found {
-		return true
+		if chain != nil {
+			chain[above] = found
+			return chain
+		}
 	}
 	if r.absent == nil {
 		r.absent = make(map[question]struct{})
 	}
 	r.absent[q] = struct{}{}
-	return false
+	return nil
+}
+
+// find is lookup with an error for what is not there: ErrNotFound, which names
+// the base that is missing if it is not the chunk itself.
+func (r *resolver) find(q question) (cas.Chain, error) {
+	if chain := r.lookup(q, 0); chain != nil {
+		return chain, nil
+	}
+	if len(r.absent) == 1 { // no base was looked for
+		return nil, fmt.Errorf("chunk %s: %w", q.id.Short(), cas.ErrNotFound)
+	}
+	return nil, r.missing(q)
+}
+
+// missing follows the copies of the least depth to the chunk that is not there.
+func (r *resolver) missing(q question) error {
+	copies := r.copies(q.id)
+	slices.SortFunc(copies, compareLocations)
+	if len(copies) == 0 || copies[0].Depth >= q.below || copies[0].Codec != cas.CodecDelta {
+		return fmt.Errorf("chunk %s: %w", q.id.Short(), cas.ErrNotFound)
+	}
+	first := copies[0]
+	return fmt.Errorf("chunk %s in pack %s: base: %w", q.id.Short(), first.Pack.Short(), r.missing(question{first.Base, first.Depth}))
 }
 
 func compareLocations(a, b cas.Location) int {
 	return cmp.Or(cmp.Compare(a.Depth, b.Depth), a.Pack.Compare(b.Pack), cmp.Compare(a.Offset, b.Offset))
 }
-
-// notFound is what Lookup returns for a chunk that is not there.
-func notFound(id cas.ID) error { return fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound) }
 
 // eachPack reads the directories of packs, several at once, and calls use for
 // each, or bad where one cannot be read; one call at a time, in any order. The

@@ -56,13 +56,9 @@ func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
 }
 
 // Lookup finds a copy of a chunk; see [cas.Locator].
-func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Location, error) {
+func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	r := resolver{copies: func(id cas.ID) []cas.Location { return m.appendCopies(nil, id) }}
-	found, ok := r.lookup(question{id, below})
-	if !ok {
-		return cas.Location{}, notFound(id)
-	}
-	return found, nil
+	return r.find(question{id, below})
 }
 
 // Stats returns how much is in the index.

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,7 @@ func TestMemoryLookup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(cas.Location{Pack: p.ID, Frame: p.Frames[i]}, got); diff != "" {
+		if diff := cmp.Diff(cas.Location{Pack: p.ID, Frame: p.Frames[i]}, got[0]); diff != "" {
 			t.Errorf("frame %d (-want +got):\n%s", i, diff)
 		}
 	}
@@ -59,8 +60,8 @@ func TestMemoryChoice(t *testing.T) {
 	m := ofPacks(t, pack(1, full(1), delta(2, 1, 1)), pack(5, full(2)), pack(3, full(9), full(2), full(2)))
 	wantPack(t, m, chunk(2), cas.AnyDepth, 3)
 	got, err := m.Lookup(chunk(2), cas.AnyDepth)
-	if first := pack(3, full(9), full(2)).Frames[1].Offset; err != nil || got.Offset != first {
-		t.Errorf("got offset %d, %v, want %d", got.Offset, err, first)
+	if first := pack(3, full(9), full(2)).Frames[1].Offset; err != nil || got[0].Offset != first {
+		t.Errorf("got %+v, %v, want offset %d", got, err, first)
 	}
 }
 
@@ -74,9 +75,24 @@ func TestMemoryPresence(t *testing.T) {
 		wantPack(t, m, chunk(uint64(i)), uint8(i), -1)
 		wantPack(t, m, chunk(uint64(i)), uint8(i+1), i)
 	}
+	got, err := m.Lookup(chunk(3), cas.AnyDepth)
+	if err != nil || len(got) != 4 {
+		t.Fatalf("got %+v, %v, want a chain of 4", got, err)
+	}
+	for i, loc := range got {
+		if p := chain[3-i]; loc.Pack != p.ID || loc.Frame != p.Frames[0] {
+			t.Errorf("element %d: got %+v, want pack %s", i, loc, p.ID.Short())
+		}
+	}
 	m = ofPacks(t, chain[1:]...)
 	for i := range 4 {
 		wantPack(t, m, chunk(uint64(i)), cas.AnyDepth, -1)
+	}
+	_, err = m.Lookup(chunk(2), cas.AnyDepth)
+	want := fmt.Sprintf("chunk %s in pack %s: base: chunk %s in pack %s: base: chunk %s: not found",
+		chunk(2).Short(), chain[2].ID.Short(), chunk(1).Short(), chain[1].ID.Short(), chunk(0).Short())
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 	// Two packs, each with a copy of everything and nothing to read it from.
 	m = ofPacks(t, pack(1, delta(1, 2, 1)), pack(2, delta(2, 1, 1)))
@@ -108,8 +124,8 @@ func TestMemoryDeepChain(t *testing.T) {
 	m := ofPacks(t, packs...)
 	calls := 0
 	r := resolver{copies: func(id cas.ID) []cas.Location { calls++; return m.appendCopies(nil, id) }}
-	if found, ok := r.lookup(question{chunk(cas.MaxDepth), cas.AnyDepth}); ok || calls > 100 {
-		t.Errorf("got %+v, %v after %d calls, want nothing after few", found, ok, calls)
+	if found := r.lookup(question{chunk(cas.MaxDepth), cas.AnyDepth}, 0); found != nil || calls > 100 {
+		t.Errorf("got %+v after %d calls, want nothing after few", found, calls)
 	}
 }
 

@@ -83,8 +83,8 @@ func (s *site) put(w *cas.Writer, plain []byte, wantNew bool) {
 
 func (s *site) putDelta(w *cas.Writer, plain, base []byte) {
 	s.Helper()
-	got, err := w.PutDelta(s.Context(), cas.KindData, cas.Sum(plain), plain, cas.Sum(base), base)
-	if err != nil || !got.New || got.Stored > 1000 {
+	got, err := w.PutAll(s.Context(), cas.KindData, []cas.Chunk{{ID: cas.Sum(plain), Plain: plain, Like: cas.Sum(base)}})
+	if err != nil || !got[0].New || got[0].Stored > 1000 {
 		s.Errorf("got %+v, %v, want a small delta", got, err)
 	}
 }
@@ -158,7 +158,7 @@ func TestRealRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantReadable(x, a, b, a2)
-	if ids := first.Packs(); !slices.ContainsFunc(ids, func(p *cas.Pack) bool { l, _ := x.Lookup(cas.Sum(a), 1); return l.Pack == p.ID }) {
+	if ids := first.Packs(); !slices.ContainsFunc(ids, func(p *cas.Pack) bool { c, _ := x.Lookup(cas.Sum(a), 1); return c[0].Pack == p.ID }) {
 		t.Error("the first chunk is not found in the first backup's pack")
 	}
 	if err := x.Close(); err != nil {

@@ -205,7 +205,7 @@ func wantPack(t testing.TB, l cas.Locator, id cas.ID, below uint8, n int) {
 		}
 		return
 	}
-	if err != nil || got.Pack != pack(uint32(n)).ID || got.ID != id {
+	if err != nil || got[0].Pack != pack(uint32(n)).ID || got[0].ID != id {
 		t.Errorf("chunk %s below %d: got %+v, %v, want pack %d", id.Short(), below, got, err, n)
 	}
 }
@@ -217,7 +217,7 @@ func wantSame(t testing.TB, got, want cas.Locator, n uint64) {
 		for _, below := range []uint8{1, 2, cas.AnyDepth} {
 			g, gErr := got.Lookup(chunk(i), below)
 			w, wErr := want.Lookup(chunk(i), below)
-			if g != w || (gErr == nil) != (wErr == nil) {
+			if !slices.Equal(g, w) || (gErr == nil) != (wErr == nil) {
 				t.Fatalf("chunk %d below %d: got %+v, %v, want %+v, %v", i, below, g, gErr, w, wErr)
 			}
 		}

@@ -73,6 +73,7 @@ type Pages struct {
 	Unchecked int64 `json:"unchecked"` // without a checksum that could be verified
 	Zero      int64 `json:"zero"`      // all zeros
 	Bad       int64 `json:"bad"`
+	Encrypted int64 `json:"encrypted,omitempty"` // among Checked and Unchecked: readable with a key only
 }
 
 // Add returns the sums of both.
@@ -82,11 +83,12 @@ func (p Pages) Add(other Pages) Pages {
 		Unchecked: p.Unchecked + other.Unchecked,
 		Zero:      p.Zero + other.Zero,
 		Bad:       p.Bad + other.Bad,
+		Encrypted: p.Encrypted + other.Encrypted,
 	}
 }
 
 func (p Pages) check() error {
-	if p.Checked < 0 || p.Unchecked < 0 || p.Zero < 0 || p.Bad < 0 {
+	if p.Checked < 0 || p.Unchecked < 0 || p.Zero < 0 || p.Bad < 0 || p.Encrypted < 0 {
 		return fmt.Errorf("a page count is negative: %+v", p)
 	}
 	return nil

@@ -159,8 +159,8 @@ func TestNewFilePages(t *testing.T) {
 
 func TestPagesAdd(t *testing.T) {
 	t.Parallel()
-	got := Pages{1, 2, 3, 4}.Add(Pages{10, 20, 30, 40})
-	if want := (Pages{11, 22, 33, 44}); got != want {
+	got := Pages{1, 2, 3, 4, 5}.Add(Pages{10, 20, 30, 40, 50})
+	if want := (Pages{11, 22, 33, 44, 55}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

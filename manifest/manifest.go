@@ -48,6 +48,7 @@ type Manifest struct {
 	Position      replication.Position `json:"position"` // meaningless unless PositionKnown
 	PositionKnown bool                 `json:"position_known"`
 	Source        Source               `json:"source,omitzero"` // zero: the server replicated from nowhere
+	Channels      []Channel            `json:"channels,omitempty"` // from which the server replicated; the first is Source's
 	State         State                `json:"state"`
 	MyCnf         string               `json:"my_cnf"` // for information; always through RedactConfig
 	Roots         []Root               `json:"roots"`  // sorted by name
@@ -89,6 +90,20 @@ type CleanStop struct {
 type Source struct {
 	Host string `json:"host"`
 	Port int    `json:"port"`
+}
+
+// Channel is one replication channel: its source, and how far the server had
+// applied what comes from there. A replica without GTIDs can be seeded from
+// File and Offset, of that very source only.
+type Channel struct {
+	Name         string `json:"name"` // "" is the default channel
+	Source       Source `json:"source"`
+	ServerUUID   string `json:"server_uuid,omitempty"` // of the source; "" on MariaDB
+	ServerID     uint32 `json:"server_id,omitempty"`   // of the source; 0 = not known
+	AutoPosition bool   `json:"auto_position"`         // it replicates by GTID
+	File         string `json:"file,omitempty"`        // the source's binary log
+	Offset       uint64 `json:"offset,omitempty"`      // bytes
+	Filters      string `json:"filters,omitempty"`     // what it leaves out; "" if nothing
 }
 
 // State is how the server ran before the backup changed anything.

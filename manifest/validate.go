@@ -134,10 +134,22 @@ func (m *Manifest) validatePosition(p *problems) {
 	if m.PositionKnown && m.Position.Flavor != m.Server.Flavor {
 		p.addf("position: is of a %s server, the server is %s", m.Position.Flavor, m.Server.Flavor)
 	}
-	if m.Source.Port < 0 || m.Source.Port > 65535 {
-		p.addf("source: %d is not a port", m.Source.Port)
+	m.Source.validate(p, "source")
+	for i, c := range m.Channels {
+		name := fmt.Sprintf("channel %d", i+1)
+		c.Source.validate(p, name)
+		p.text(name+": name", c.Name, maxText)
+		p.text(name+": server_uuid", c.ServerUUID, maxText)
+		p.text(name+": file", c.File, maxText)
+		p.text(name+": filters", c.Filters, maxConfig)
 	}
-	p.text("source", m.Source.Host, maxText)
+}
+
+func (s Source) validate(p *problems, field string) {
+	if s.Port < 0 || s.Port > 65535 {
+		p.addf("%s: %d is not a port", field, s.Port)
+	}
+	p.text(field, s.Host, maxText)
 }
 
 func (m *Manifest) validateRoots(p *problems) {

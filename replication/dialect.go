@@ -1,6 +1,9 @@
 package replication
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Dialect holds the statements, variables and options of one server version
 // that differ between flavors and versions. Statements without a channel act
@@ -158,6 +161,11 @@ func (d Dialect) onChannel(verb, channel, what string) string {
 // is of type Gtid_list, see ParseMariaDBGTIDList.
 func (d Dialect) BinlogEvents(file string) string {
 	return "SHOW BINLOG EVENTS IN " + Quote(file) + " LIMIT 5"
+}
+
+// BinlogEventsFrom lists what follows an offset in a binary log.
+func (d Dialect) BinlogEventsFrom(file string, offset uint64) string {
+	return "SHOW BINLOG EVENTS IN " + Quote(file) + " FROM " + strconv.FormatUint(offset, 10) + " LIMIT 2"
 }
 
 // SetPosition makes an idle server that has no history of its own (run

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // PrimaryState is what is read from a primary to judge whether a backup can
@@ -113,4 +114,26 @@ func unionOf(p, q MariaDBPosition) MariaDBPosition {
 	}
 	slices.SortFunc(gtids, MariaDBGTID.compare)
 	return MariaDBPosition{gtids: gtids}
+}
+
+// SplitForeign parts a position of a replica of several sources for a server
+// that is to follow one of them: what came from sources of which that primary
+// knows nothing (no GTID of their server_uuid on MySQL, of their domain on
+// MariaDB), and the rest. What the server itself wrote, known by its own
+// server_uuid or server_id, is never foreign.
+func SplitForeign(backup Position, primary PrimaryState, ownUUID string, ownID uint32) (rest, foreign Position) {
+	rest, foreign = backup, Position{Flavor: backup.Flavor}
+	if backup.Flavor == MySQL {
+		known := primary.Position.Executed.Union(primary.Position.Purged)
+		rest.Executed, foreign.Executed = backup.Executed.split(func(o origin) bool {
+			return known.hasUUID(o.uuid) || strings.EqualFold(string(appendUUID(nil, o.uuid)), ownUUID)
+		})
+		return rest, foreign
+	}
+	known := unionOf(unionOf(primary.Position.Domains, primary.Position.BinlogState), primary.SlavePos).newest()
+	own := backup.BinlogState.filter(func(g MariaDBGTID) bool { return g.Server == ownID }).newest()
+	keep := func(g MariaDBGTID) bool { return known[g.Domain] > 0 || own[g.Domain] > 0 }
+	rest.Domains, rest.BinlogState = backup.Domains.filter(keep), backup.BinlogState.filter(keep)
+	foreign.Domains = backup.Domains.filter(func(g MariaDBGTID) bool { return !keep(g) })
+	return rest, foreign
 }

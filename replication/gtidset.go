@@ -76,6 +76,22 @@ func (s GTIDSet) Subtract(t GTIDSet) GTIDSet { return combine(s, t, subtract) }
 // Union returns the GTIDs that are in s or in t.
 func (s GTIDSet) Union(t GTIDSet) GTIDSet { return combine(s, t, unite) }
 
+// split parts the set by origins.
+func (s GTIDSet) split(keep func(origin) bool) (kept, others GTIDSet) {
+	for _, o := range s.origins {
+		if keep(o) {
+			kept.origins = append(kept.origins, o)
+		} else {
+			others.origins = append(others.origins, o)
+		}
+	}
+	return kept, others
+}
+
+func (s GTIDSet) hasUUID(uuid [16]byte) bool {
+	return slices.ContainsFunc(s.origins, func(o origin) bool { return o.uuid == uuid })
+}
+
 // combine applies op to the intervals of each origin that s or t has.
 func combine(s, t GTIDSet, op func(a, b []interval) []interval) GTIDSet {
 	var result GTIDSet

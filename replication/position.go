@@ -51,6 +51,19 @@ func (p Position) Subtract(q Position) Position {
 	}
 }
 
+// LogReached reports whether an offset in a binary log is at or behind another
+// in the logs of the same server: their names end in ascending numbers, which
+// get longer after 999999. Nothing is reached from an unknown place.
+func LogReached(file string, offset uint64, wantFile string, wantOffset uint64) bool {
+	switch {
+	case file == wantFile:
+		return offset >= wantOffset
+	case len(file) != len(wantFile):
+		return len(file) > len(wantFile)
+	}
+	return file > wantFile
+}
+
 // IsEmpty reports whether the GTID part holds nothing.
 func (p Position) IsEmpty() bool { return p.Executed.IsEmpty() && p.Domains.IsEmpty() }
 

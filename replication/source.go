@@ -53,6 +53,22 @@ func (d Dialect) ChangeSource(o SourceOptions) string {
 	return "CHANGE REPLICATION SOURCE TO " + mysqlSource(o, "SOURCE_") + " FOR CHANNEL " + Quote(o.Channel)
 }
 
+// MoveSource points a stopped channel that replicates by GTID at another host,
+// and leaves all else as it is: the account, TLS with its certificates, the
+// delay.
+func (d Dialect) MoveSource(channel, host string, port int) string {
+	to := func(prefix string) string {
+		return " TO " + prefix + "HOST=" + Quote(host) + ", " + prefix + "PORT=" + strconv.Itoa(port)
+	}
+	switch {
+	case d.Version.Flavor == MariaDB:
+		return "CHANGE MASTER " + Quote(channel) + to("MASTER_")
+	case !d.Version.AtLeast(8, 0, 23):
+		return "CHANGE MASTER" + to("MASTER_") + " FOR CHANNEL " + Quote(channel)
+	}
+	return "CHANGE REPLICATION SOURCE" + to("SOURCE_") + " FOR CHANNEL " + Quote(channel)
+}
+
 func mysqlSource(o SourceOptions, prefix string) string {
 	terms := commonTerms(o, prefix)
 	terms = append(terms, prefix+"RETRY_COUNT="+strconv.Itoa(retryCount), prefix+"AUTO_POSITION="+flag(o.AutoPosition))

@@ -2,6 +2,7 @@ package replication
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,6 +38,10 @@ type ReplicaStatus struct {
 	Executed     Position // GTID part: applied
 	SourceFile   string   // Relay_Source_Log_File: applied up to here in the source's binary log
 	SourceOffset uint64   // Exec_Source_Log_Pos, bytes
+	ReadFile     string   // Source_Log_File: received up to here
+	ReadOffset   uint64   // Read_Source_Log_Pos, bytes
+
+	Filters string // what it leaves out, as "Replicate_Do_DB=a,b; …"; "" if nothing
 
 	TLS       bool
 	PublicKey bool // MySQL: Get_Source_public_key
@@ -80,6 +85,9 @@ func ParseReplicaStatus(flavor Flavor, row map[string]string) (ReplicaStatus, er
 		Delay:          int64(r.number("sql_delay", 63)),
 		SourceFile:     r.optional("relay_source_log_file"),
 		SourceOffset:   r.number("exec_source_log_pos", 64),
+		ReadFile:       r.optional("source_log_file"),
+		ReadOffset:     r.number("read_source_log_pos", 64),
+		Filters:        filters(row),
 		TLS:            strings.EqualFold(r.optional("source_ssl_allowed"), "yes"),
 		PublicKey:      r.optional("get_source_public_key") == "1",
 	}
@@ -97,6 +105,21 @@ func ParseReplicaStatus(flavor Flavor, row map[string]string) (ReplicaStatus, er
 		return ReplicaStatus{}, fmt.Errorf("parse replica status: %w", r.err)
 	}
 	return s, nil
+}
+
+// filters joins the columns that name databases, tables or servers that are
+// left out.
+func filters(columns map[string]string) string {
+	var parts []string
+	for name, value := range columns {
+		lower := strings.ToLower(name)
+		if !strings.HasPrefix(lower, "replicate_") || value == "" || lower == "replicate_ignore_server_ids" && value == "0" {
+			continue
+		}
+		parts = append(parts, name+"="+value)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, "; ")
 }
 
 // row holds columns by their present names and the first error.

@@ -54,21 +54,25 @@ func (x Index) Add(pack *cas.Pack) {
 }
 
 // Lookup implements cas.Locator.
-func (x Index) Lookup(id cas.ID, below uint8) (cas.Location, error) {
+func (x Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	for _, loc := range x[id] {
-		if loc.Depth < below && x.present(loc) {
-			return loc, nil
+		if loc.Depth >= below {
+			continue
+		}
+		if chain, err := x.chain(loc); err == nil {
+			return chain, nil
 		}
 	}
-	return cas.Location{}, fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound)
+	return nil, fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound)
 }
 
-func (x Index) present(loc cas.Location) bool {
+// chain returns the chain of one copy.
+func (x Index) chain(loc cas.Location) (cas.Chain, error) {
 	if loc.Codec != cas.CodecDelta {
-		return true
+		return cas.Chain{loc}, nil
 	}
-	_, err := x.Lookup(loc.Base, loc.Depth)
-	return err == nil
+	base, err := x.Lookup(loc.Base, loc.Depth)
+	return append(cas.Chain{loc}, base...), err
 }
 
 // Check proves that the repository is whole: every pack's name is the hash of
@@ -87,7 +91,7 @@ func Check(tb testing.TB, repo *cas.Repository, backend cas.Backend) {
 	index := NewIndex(tb, repo)
 	for _, copies := range index {
 		for _, loc := range copies {
-			if index.present(loc) {
+			if _, err := index.chain(loc); err == nil {
 				checkFrame(ctx, tb, repo, index, loc)
 			}
 		}
@@ -128,9 +132,9 @@ type pinned struct {
 }
 
 // Lookup implements cas.Locator.
-func (p pinned) Lookup(id cas.ID, below uint8) (cas.Location, error) {
+func (p pinned) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	if id == p.loc.ID && p.loc.Depth < below {
-		return p.loc, nil
+		return p.chain(p.loc)
 	}
 	return p.Index.Lookup(id, below)
 }

@@ -1,0 +1,589 @@
+package mysqlbackup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/index"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// Store is the repository that a run works on.
+type Store struct {
+	Repo     *cas.Repository
+	CacheDir string // of the host, for the index
+}
+
+// BackupOptions say what to back up, and how.
+type BackupOptions struct {
+	Store       Store
+	Keyspace    manifest.Keyspace
+	Shard       manifest.Shard
+	Alias       manifest.TabletAlias
+	Host        string
+	ToolVersion string
+
+	Server       Instance
+	AllowPrimary bool
+	UpgradeSafe  bool // slow shutdown, so that the next major version can start on the files
+	Compression  cas.Level
+	Concurrency  int // workers; at least 1
+
+	Topology    Topology
+	CatchUp     CatchUp
+	Replication Credentials // of replicas; may be empty
+	StateDir    string
+
+	Progress Progress
+	Now      func() time.Time
+}
+
+// Instance is a server on this host.
+type Instance struct {
+	Defaults     *Defaults
+	Datadir      string // "": as in the defaults file
+	Conn         Connection
+	Service      Service
+	StopTimeout  time.Duration
+	StartTimeout time.Duration
+}
+
+// BackupResult is a published backup.
+type BackupResult struct {
+	Manifest *manifest.Manifest
+	CaughtUp *Proof // nil for a server that does not replicate
+}
+
+// backupRun is one run of [Backup].
+type backupRun struct {
+	BackupOptions
+	layout  *layout
+	journal *journal
+	keeper  *keeper
+	index   *index.Index
+	session *cas.Session
+	writer  *cas.Writer
+	parent  *parent
+	lock    *spaceLock
+	copier  *copier
+	files   []manifest.File
+	saved   serverState
+	spaces  []string // absolute paths of tablespaces that the server knows
+	record  manifest.Manifest
+	byFile  bool      // the server has no GTIDs: its position is one in a binary log
+	down    time.Time // when the server was asked to stop
+}
+
+// Backup stops a server, copies it, and puts it back as it was. A result means
+// that the backup is published; it may come with an error: [ErrMarked] if the
+// backup has marks, [ErrPutBack] if the server is not as it was or has not
+// caught up. Without a result nothing is published; the server is as it was
+// unless the error is an [ErrPutBack]. When ctx ends, the run is given up, but
+// the server still put back.
+func Backup(ctx context.Context, opts BackupOptions) (_ *BackupResult, err error) {
+	b := &backupRun{BackupOptions: opts}
+	b.step(StepIdentify, opts.Alias.Short())
+	if err := b.lockJournal(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.journal.close()) }()
+	srv, err := b.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer srv.close()
+	state, err := b.identify(ctx, srv)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.openStore(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.closeStore(ctx)) }()
+	return b.run(ctx, srv, state)
+}
+
+func (b *backupRun) step(s Step, detail string) { b.Progress.Step(string(s), detail) }
+
+// run takes the server aside, copies it and brings it back.
+func (b *backupRun) run(ctx context.Context, srv *server, state serverState) (*BackupResult, error) {
+	if err := b.begin(ctx, srv, state); err != nil {
+		return nil, err
+	}
+	if err := b.takeAside(ctx, srv); err != nil {
+		return nil, b.giveUp(ctx, err)
+	}
+	if err := b.copyAll(ctx); err != nil {
+		return nil, b.giveUp(ctx, err)
+	}
+	if err := b.checkAlone(); err != nil {
+		return nil, b.giveUp(ctx, err)
+	}
+	calm := context.WithoutCancel(ctx)
+	back, err := b.start(calm)
+	if err != nil {
+		return b.publishAlone(ctx, err)
+	}
+	defer back.close()
+	if err := b.recheck(ctx, back); err != nil {
+		return nil, b.giveUp(ctx, err)
+	}
+	if err := b.publish(ctx); err != nil {
+		return nil, b.giveUp(ctx, err)
+	}
+	return b.finish(ctx, back)
+}
+
+// begin writes the journal: from here on the server may be changed.
+func (b *backupRun) begin(ctx context.Context, srv *server, state serverState) error {
+	b.step(StepJournal, b.journal.path)
+	primary, err := b.Topology.Primary(ctx)
+	if err != nil {
+		return err
+	}
+	b.journal.record = record{
+		Datadir: b.layout.datadir, DefaultsFile: b.Server.Defaults.Path, Socket: b.Server.Conn.Socket,
+		Alias: b.Alias.String(), Backup: string(b.record.Key()), Started: b.Now().UTC(), Saved: state,
+		StartFlags: quietFlags(srv.dialect), ServerPID: int(srv.pid.Load()),
+	}
+	if !primary.IsZero() {
+		b.journal.Primary = primary.String()
+	}
+	return b.journal.enter(phaseFenced)
+}
+
+// quietFlags start a server that does nothing by itself and takes no writes.
+func quietFlags(d replication.Dialect) []string {
+	flags := []string{d.SkipStartFlag, "--read-only=1"}
+	if d.HasSuperReadOnly {
+		flags = append(flags, "--super-read-only=1")
+	}
+	return flags
+}
+
+// giveUp ends a run that has failed: the server is put back whatever happens.
+// The error is the run's, and an [ErrPutBack] if that failed too; it is no
+// longer an [ErrRefused], after which nothing would have been changed.
+func (b *backupRun) giveUp(ctx context.Context, cause error) error {
+	b.step(StepPutBack, "after a failure")
+	cause = unrefused(cause)
+	calm := context.WithoutCancel(ctx)
+	err := b.lock.close()
+	err = errors.Join(err, b.keeper.bringBack(calm, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout))
+	if err == nil {
+		return cause
+	}
+	return errors.Join(cause, b.notPutBack(err))
+}
+
+// notPutBack says that somebody has to look after the server.
+func (b *backupRun) notPutBack(err error) error {
+	return hint.Wrap(as(ErrPutBack, fmt.Errorf("put the server back: %w", err)),
+		fmt.Sprintf("mend what is wrong, then run \"shardseed recover --defaults-file %s\"", b.Server.Defaults.Path))
+}
+
+// takeAside fences the server, stops replication, records the position and
+// stops mysqld.
+func (b *backupRun) takeAside(ctx context.Context, srv *server) error {
+	if err := b.fence(ctx, srv); err != nil {
+		return err
+	}
+	b.step(StepStopReplication, "")
+	if err := b.stopReplication(ctx, srv); err != nil {
+		return err
+	}
+	b.step(StepPosition, "")
+	channels, err := srv.channels(ctx)
+	if err != nil {
+		return err
+	}
+	if b.record.Position, err = srv.position(ctx, channels); err != nil {
+		return err
+	}
+	b.record.Channels = recordChannels(channels)
+	b.record.PositionKnown = true
+	return b.stop(ctx, srv)
+}
+
+// fence keeps out all writes but those of replication.
+func (b *backupRun) fence(ctx context.Context, srv *server) error {
+	b.step(StepFence, srv.dialect.ReadOnlyVariable)
+	b.journal.Left = map[string]string{varReadOnly: "ON"}
+	if srv.dialect.HasSuperReadOnly {
+		b.journal.Left[varSuperReadOnly] = "ON"
+	}
+	if err := b.journal.save(); err != nil {
+		return err
+	}
+	return setVariable(ctx, srv, srv.dialect.ReadOnlyVariable, "1")
+}
+
+// stopReplication stops all channels and leaves no gaps: what parallel
+// appliers have left out below the newest transaction is applied first.
+func (b *backupRun) stopReplication(ctx context.Context, srv *server) error {
+	if len(b.journal.Saved.Channels) == 0 {
+		return nil
+	}
+	if err := srv.exec(ctx, srv.dialect.StopReplica); err != nil {
+		return err
+	}
+	for _, c := range b.journal.Saved.Channels {
+		if err := b.closeGaps(ctx, srv, c); err != nil {
+			return err
+		}
+	}
+	return b.checkTempTables(ctx, srv)
+}
+
+// closeGaps applies what parallel appliers left out.
+func (b *backupRun) closeGaps(ctx context.Context, srv *server, c channelState) error {
+	statement := srv.dialect.StartUntilGapsClosed(c.Name)
+	if statement == "" || !c.SQLRunning {
+		return nil
+	}
+	vars, err := srv.variables(ctx)
+	if err != nil {
+		return err
+	}
+	if !leavesGaps(srv, vars) {
+		return nil
+	}
+	if err := srv.exec(ctx, statement); err != nil {
+		return err
+	}
+	return poll(ctx, "the gaps of parallel appliers to close", b.Server.StopTimeout, func(ctx context.Context) (bool, error) {
+		channels, err := srv.channels(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, now := range channels {
+			if now.Channel == c.Name && now.SQLRunning != replication.ThreadStopped {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+}
+
+// checkTempTables refuses to stop a replica that has applied half a session's
+// temporary tables: they would be lost with the restart.
+func (b *backupRun) checkTempTables(ctx context.Context, srv *server) error {
+	rows, err := srv.rows(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Replica_open_temp_tables', 'Slave_open_temp_tables')")
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if row["Value"] != "0" {
+			return hint.Wrap(refuse("replication has %s temporary tables open, which a restart would lose", row["Value"]), "try again later, or set binlog_format=ROW on the primary")
+		}
+	}
+	return nil
+}
+
+// stop stops mysqld in order, and locks its files.
+func (b *backupRun) stop(ctx context.Context, srv *server) error {
+	if err := b.setFastShutdown(ctx, srv); err != nil {
+		return err
+	}
+	b.step(StepStop, b.Server.Service.String())
+	if err := b.checkUntouched(ctx, srv); err != nil {
+		return err
+	}
+	if err := b.journal.enter(phaseStopped); err != nil {
+		return err
+	}
+	b.down = b.Now()
+	if err := stopServer(ctx, b.Server.Service, srv, b.Server.StopTimeout); err != nil {
+		return err
+	}
+	b.step(StepLock, b.layout.systemFiles[0])
+	lock, err := lockSpace(ctx, b.layout.systemFiles[0])
+	if err != nil {
+		return err
+	}
+	b.lock = lock
+	return b.checkAlone()
+}
+
+// checkAlone fails if another server waits for the files: somebody starts it
+// again as soon as it ends.
+func (b *backupRun) checkAlone() error {
+	pids, err := serversOf(b.layout.datadir, b.Server.Defaults.Path)
+	if err != nil {
+		return err
+	}
+	if len(pids) > 0 {
+		return hint.Wrap(fmt.Errorf("the server was stopped, and %s waits to take its place", describeProcess(pids[0])),
+			"let whoever starts it also stop it: --service, or --stop-command and --start-command")
+	}
+	return nil
+}
+
+// checkUntouched gives up on a server on which somebody has worked since it was
+// fenced: it may be the primary now.
+func (b *backupRun) checkUntouched(ctx context.Context, srv *server) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	now, err := readState(ctx, srv)
+	if err != nil {
+		return err
+	}
+	promoted, err := b.keeper.promoted(ctx, srv, now)
+	if err != nil {
+		return err
+	}
+	if promoted != "" {
+		return errors.New(promoted)
+	}
+	for name, left := range b.journal.Left {
+		if got := now.Variables[name]; !same(got, left) {
+			return fmt.Errorf("somebody has set %s to %s since the server was fenced", name, got)
+		}
+	}
+	return nil
+}
+
+// setFastShutdown makes the shutdown a clean one: 2 would be like a crash, 0
+// is what an upgrade to the next major version needs.
+func (b *backupRun) setFastShutdown(ctx context.Context, srv *server) error {
+	was, want := b.journal.Saved.Variables[varFastShutdown], ""
+	switch {
+	case b.UpgradeSafe && was != "0":
+		want = "0"
+	case !b.UpgradeSafe && was != "0" && was != "1":
+		want = "1"
+	default:
+		return nil
+	}
+	b.journal.Left[varFastShutdown] = want
+	if err := b.journal.save(); err != nil {
+		return err
+	}
+	return setVariable(ctx, srv, varFastShutdown, want)
+}
+
+// copyAll proves that the server was stopped in order, stores all files, and
+// seals what is needed to publish them.
+func (b *backupRun) copyAll(ctx context.Context) error {
+	b.step(StepProve, "")
+	proof, err := proveCleanStop(b.layout)
+	if err != nil {
+		return err
+	}
+	b.record.CleanStop = proof
+	b.step(StepCopy, b.layout.datadir)
+	if err := b.copyFiles(ctx); err != nil {
+		return err
+	}
+	if err := proveByPages(&b.record.CleanStop, b.files); err != nil {
+		return err
+	}
+	b.step(StepSeal, "")
+	return b.seal(ctx)
+}
+
+func (b *backupRun) copyFiles(ctx context.Context) error {
+	selected, err := selectFiles(b.layout, b.external())
+	if err != nil {
+		return err
+	}
+	for _, path := range selected.skipped {
+		b.Progress.Warn(path + " is neither a file nor a folder and is left out")
+	}
+	b.copier = &copier{
+		writer: b.writer, chunkSize: b.Store.Repo.ChunkSize(), workers: b.Concurrency, layout: b.layout, parent: b.parent, progress: b.Progress,
+	}
+	if b.files, err = b.copier.copyFiles(ctx, selected.files); err != nil {
+		return err
+	}
+	after, err := selectFiles(b.layout, b.external())
+	if err != nil {
+		return err
+	}
+	b.record.Roots = selected.roots
+	return sameFiles(selected.files, after.files)
+}
+
+// external lists the tablespaces outside the layout's folders.
+func (b *backupRun) external() []string {
+	var paths []string
+	for _, path := range b.spaces {
+		if !b.layout.covers(path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// seal stores the list of files and makes everything durable that the record
+// will refer to.
+func (b *backupRun) seal(ctx context.Context) error {
+	var list bytes.Buffer
+	if err := manifest.WriteFiles(&list, b.files); err != nil {
+		return err
+	}
+	chunkSize := b.Store.Repo.ChunkSize()
+	root, err := storeBytes(ctx, b.writer, list.Bytes(), chunkSize)
+	if err != nil {
+		return fmt.Errorf("store the list of files: %w", err)
+	}
+	b.record.Files = manifest.FileList{Count: int64(len(b.files)), Size: int64(list.Len()), ChunkSize: chunkSize, Root: root}
+	if err := b.writer.Flush(ctx); err != nil {
+		return err
+	}
+	b.record.Packs = b.writer.Relied()
+	b.record.Totals = manifest.Totals{
+		Plain: b.copier.plain.Load(), Zero: b.copier.zero.Load(), New: b.copier.fresh.Load(),
+		Chunks: b.copier.chunks.Load(), NewChunks: b.copier.freshChunks.Load(),
+	}
+	for _, pack := range b.writer.Packs() {
+		b.record.Totals.Stored += pack.Size
+	}
+	b.sumPages()
+	return nil
+}
+
+// sumPages adds up the page checks, and marks a backup with bad pages.
+func (b *backupRun) sumPages() {
+	worst := ""
+	for i := range b.files {
+		if pages := b.files[i].Pages; pages != nil {
+			b.record.Pages = b.record.Pages.Add(pages.Pages)
+			if pages.Bad > 0 && worst == "" {
+				worst = string(b.files[i].Path)
+			}
+			for _, bad := range pages.BadPages {
+				b.Progress.Warn(fmt.Sprintf("page %d of %s: %s; copied as it is", bad.Number, b.files[i].Path, bad.Why))
+			}
+		}
+	}
+	if b.record.Pages.Bad > 0 {
+		b.mark(manifest.MarkBadPages, fmt.Sprintf("%d bad pages, the first in %s", b.record.Pages.Bad, worst))
+	}
+}
+
+func (b *backupRun) mark(kind manifest.MarkKind, detail string) {
+	b.record.Marks = append(b.record.Marks, manifest.NewMark(kind, detail))
+}
+
+// start lets go of the files and starts the server.
+func (b *backupRun) start(ctx context.Context) (*server, error) {
+	b.step(StepStart, b.Server.Service.String())
+	if err := b.lock.close(); err != nil {
+		return nil, err
+	}
+	srv, err := b.keeper.start(ctx, b.Server.Service, b.Server.StartTimeout)
+	if err != nil {
+		return nil, err
+	}
+	b.record.Downtime = b.Now().Sub(b.down).Seconds()
+	return srv, nil
+}
+
+// publish makes the backup one that is listed.
+func (b *backupRun) publish(ctx context.Context) error {
+	b.step(StepPublish, b.record.Name.String())
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	b.record.Finished = b.Now().UTC()
+	data, err := b.record.Encode()
+	if err != nil {
+		return err
+	}
+	return b.session.Commit(ctx, b.writer, data)
+}
+
+// publishAlone publishes a backup whose server does not come back, with a mark:
+// what was copied is proved good but for the second look at the position.
+func (b *backupRun) publishAlone(ctx context.Context, cause error) (*BackupResult, error) {
+	b.record.Downtime = b.Now().Sub(b.down).Seconds()
+	b.mark(manifest.MarkServerDidNotRestart, cause.Error())
+	lost := b.notPutBack(cause)
+	if err := b.publish(ctx); err != nil {
+		return nil, errors.Join(err, lost)
+	}
+	return &BackupResult{Manifest: &b.record}, lost
+}
+
+// finish puts the server back and waits until it has caught up.
+func (b *backupRun) finish(ctx context.Context, srv *server) (*BackupResult, error) {
+	b.step(StepPutBack, "")
+	result := &BackupResult{Manifest: &b.record}
+	if err := b.putBack(context.WithoutCancel(ctx), srv); err != nil {
+		return result, b.notPutBack(err)
+	}
+	proof, err := b.catchUp(ctx, srv)
+	if err != nil {
+		return result, as(ErrPutBack, err)
+	}
+	result.CaughtUp = proof
+	if !b.record.Good() {
+		return result, b.marked()
+	}
+	return result, nil
+}
+
+// putBack puts the running server back, also if it ends meanwhile.
+func (b *backupRun) putBack(ctx context.Context, srv *server) error {
+	err := b.keeper.putBack(ctx, srv)
+	if isLost(err) {
+		return b.keeper.bringBack(ctx, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout)
+	}
+	return err
+}
+
+func (b *backupRun) marked() error {
+	return as(ErrMarked, fmt.Errorf("the backup is marked: %s", b.record.Marks[0]))
+}
+
+// catchUp waits for the channels that replicated before. It returns nil if
+// there is none to wait for.
+func (b *backupRun) catchUp(ctx context.Context, srv *server) (*Proof, error) {
+	c := &chase{CatchUp: b.CatchUp, skip: map[string]bool{}, accounts: b.accounts(), progress: b.Progress}
+	first, whole := HostPort{}, true
+	for _, channel := range b.saved.Channels {
+		switch {
+		case !channel.replicates:
+			b.Progress.Warn(fmt.Sprintf("replication from %s did not run before and is not waited for", channel.source()))
+			c.skip[channel.Name], whole = true, false
+			continue
+		case channel.delayed:
+			whole = false
+		}
+		if first.IsZero() {
+			first = channel.source()
+		}
+	}
+	if first.IsZero() {
+		return nil, nil //nolint:nilnil // there is nothing to prove
+	}
+	b.step(StepCatchUp, "")
+	if whole {
+		c.primary = b.knownPrimary(ctx, first)
+	}
+	return c.run(ctx, srv)
+}
+
+// knownPrimary is the shard's primary, or else the server's source.
+func (b *backupRun) knownPrimary(ctx context.Context, source HostPort) HostPort {
+	primary, err := b.Topology.Primary(ctx)
+	if err != nil {
+		b.Progress.Warn(err.Error())
+	}
+	if primary.IsZero() {
+		return source
+	}
+	return primary
+}
+
+func (b *backupRun) accounts() accounts {
+	return accounts{replication: b.Replication, admin: b.Server.Conn.Credentials}
+}

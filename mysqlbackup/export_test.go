@@ -1,0 +1,21 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/index"
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// ListFiles returns the list of files of a backup, as a restore reads it.
+func ListFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) ([]manifest.File, error) {
+	chunks, err := index.OfPacks(ctx, repo, m.Packs)
+	if err != nil {
+		return nil, err
+	}
+	reader := repo.NewReader(chunks)
+	files, err := readFiles(ctx, reader, m.Files)
+	return files, errors.Join(err, reader.Close())
+}

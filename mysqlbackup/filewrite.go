@@ -1,0 +1,117 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// fileWrite is a file that is being written. It is open from its first range
+// to its last.
+type fileWrite struct {
+	entry *manifest.File
+	place
+
+	once   sync.Once
+	file   *os.File // nil before and after
+	leaves []cas.ID
+	err    error
+	left   atomic.Int64 // ranges to do
+}
+
+// pieces is the number of ranges of the file, at least 1.
+func (w *fileWrite) pieces() int { return max(1, cas.Leaves(w.entry.Size, w.entry.ChunkSize)) }
+
+// pieceQueue hands out the ranges of all files, each a leaf of its recipe.
+type pieceQueue struct {
+	mu     sync.Mutex   // guards what follows
+	writes []*fileWrite // not all of whose ranges have been handed out
+	leaf   int          // next range of the first of them
+}
+
+func (q *pieceQueue) next() (*fileWrite, int, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.writes) == 0 {
+		return nil, 0, false
+	}
+	w, leaf := q.writes[0], q.leaf
+	if q.leaf++; q.leaf == w.pieces() {
+		q.writes, q.leaf = q.writes[1:], 0
+	}
+	return w, leaf, true
+}
+
+// holeSize is the smallest hole that is kept, in bytes: a block of most file
+// systems.
+const holeSize = 4 << 10
+
+// writeAt writes what is not zero if the file is to have holes, else all.
+func (w *fileWrite) writeAt(plain []byte, at int64) error {
+	for len(plain) > 0 {
+		n := len(plain)
+		if w.entry.Sparse {
+			n = untilHole(plain)
+		}
+		if _, err := w.file.WriteAt(plain[:n], at); err != nil {
+			return err
+		}
+		for n < len(plain) && isHole(plain[n:]) {
+			n += min(holeSize, len(plain)-n)
+		}
+		plain, at = plain[n:], at+int64(n)
+	}
+	return nil
+}
+
+// untilHole returns how many bytes stand before the first block of zeros.
+func untilHole(plain []byte) int {
+	n := 0
+	for n < len(plain) && !isHole(plain[n:]) {
+		n += min(holeSize, len(plain)-n)
+	}
+	return n
+}
+
+func isHole(plain []byte) bool { return cas.AllZero(plain[:min(holeSize, len(plain))]) }
+
+// create makes the file at its full length: holes only where the source had
+// them.
+func (w *fileWrite) create(ctx context.Context, reader *cas.Reader) (err error) {
+	if w.leaves, err = reader.LeafIDs(ctx, w.entry.Recipe, w.entry.Size, w.entry.ChunkSize); err != nil {
+		return err
+	}
+	if w.file, err = w.folder.OpenFile(w.rel, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return err
+	}
+	if !w.entry.Sparse && w.entry.Size > 0 {
+		err = unix.Fallocate(int(w.file.Fd()), 0, 0, w.entry.Size)
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+			err = nil
+		}
+	}
+	if err == nil {
+		err = w.file.Truncate(w.entry.Size)
+	}
+	return err
+}
+
+func (w *fileWrite) finish(t *target) error {
+	file := w.file
+	w.file = nil
+	err := file.Chown(t.uid, t.gid)
+	if err == nil {
+		err = file.Chmod(os.FileMode(w.entry.Mode) & os.ModePerm)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}

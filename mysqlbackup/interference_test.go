@@ -1,0 +1,214 @@
+package mysqlbackup_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strconv"
+	"testing"
+
+	"github.com/shardseed/shardseed/internal/mysqltest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// promote does what makes a replica a primary.
+func promote(t testing.TB, srv *mysqltest.Server) {
+	t.Helper()
+	if srv.Flavor == replication.MariaDB {
+		srv.Exec(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only = 0")
+		return
+	}
+	srv.Exec(t, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL read_only = 0")
+}
+
+// checkPromoted verifies that a server is the primary that somebody has made
+// of it.
+func checkPromoted(t testing.TB, s *stand, srv *mysqltest.Server) {
+	t.Helper()
+	if state := stateOf(t, srv); state["read_only"] != "OFF" || state["source"] != "" {
+		t.Errorf("state %v, want a server that takes writes and has no source", state)
+	}
+	if left := s.journals(t); len(left) > 0 {
+		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// TestPromoted promotes the replica while it is backed up.
+func TestPromoted(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		again := func() {
+			s.replica.Follow(t, s.primary)
+			s.replica.WaitForReplica(t, s.primary)
+			s.replica.Exec(t, "SET GLOBAL read_only = 1")
+		}
+		for _, step := range []mysqlbackup.Step{mysqlbackup.StepFence, mysqlbackup.StepPosition, mysqlbackup.StepStop} {
+			s.at(step, func() { promote(t, s.replica) })
+			pid := s.replica.PID()
+			_, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
+			checkKinds(t, err)
+			if s.replica.PID() != pid {
+				t.Errorf("promoted at %s: the new primary was stopped", step)
+			}
+			if step != mysqlbackup.StepFence { // there the fence comes after
+				checkPromoted(t, s, s.replica)
+			}
+			again()
+		}
+		for _, step := range []mysqlbackup.Step{mysqlbackup.StepRecheck, mysqlbackup.StepPutBack} {
+			s.at(step, func() { promote(t, s.replica) })
+			if _, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica)); err != nil {
+				t.Errorf("promoted at %s: %v", step, err)
+			}
+			checkPromoted(t, s, s.replica)
+			again()
+		}
+		s.at(mysqlbackup.StepCopy, func() { s.setPrimary(t, s.replica) }) // in the record alone
+		if _, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica)); err != nil {
+			t.Error(err)
+		}
+		if state := stateOf(t, s.replica); state["read_only"] != "ON" || state["applying"] != "No" {
+			t.Errorf("state %v, want one in which nothing was put back", state)
+		}
+	})
+}
+
+// TestChangedFlags lets somebody else change flags and the source while the
+// server is backed up: his word counts.
+func TestChangedFlags(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		other := mysqltest.StartReplica(t, s.primary, mysqltest.Options{})
+		want := maps.Clone(s.want)
+		s.at(mysqlbackup.StepPutBack, func() { s.replica.Exec(t, "SET GLOBAL event_scheduler = "+opposite(s.want["event_scheduler"])) })
+		s.backUp2(t)
+		s.checkBack(t, 1) // as it came up, and as it was saved: the same
+		s.at(mysqlbackup.StepPutBack, func() { s.replica.Exec(t, "SET GLOBAL read_only = 0") })
+		s.backUp2(t)
+		want["read_only"] = "OFF"
+		if flavor == replication.MySQL {
+			want["super_read_only"] = "OFF"
+		}
+		checkState(t, s.replica, want)
+		want["read_only"] = "OFF"
+		s.at(mysqlbackup.StepRecheck, func() { s.replica.Follow(t, other) })
+		s.backUp2(t)
+		want["source"] = strconv.Itoa(other.Port)
+		checkState(t, s.replica, want)
+	})
+}
+
+func opposite(value string) string {
+	if value == "ON" {
+		return "0"
+	}
+	return "1"
+}
+
+// backUp2 makes a backup, with what at has prepared, that must succeed.
+func (s *stand) backUp2(t *testing.T) {
+	t.Helper()
+	if _, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReshuffle makes another replica the primary while one is backed up.
+func TestReshuffle(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		for _, test := range []struct {
+			step     mysqlbackup.Step
+			commands bool
+		}{{mysqlbackup.StepPosition, false}, {mysqlbackup.StepCopy, false}, {mysqlbackup.StepRecheck, true}} {
+			next := mysqltest.StartReplica(t, s.primary, mysqltest.Options{})
+			opts := s.backupOptions(t, s.replica)
+			if test.commands {
+				opts = s.withCommands(t, "", "")
+			}
+			s.at(test.step, func() {
+				next.WaitForReplica(t, s.primary)
+				promote(t, next)
+				s.setPrimary(t, next)
+				next.Write(t, 3)
+			})
+			result, err := mysqlbackup.Backup(t.Context(), opts)
+			if err != nil {
+				t.Fatalf("reshuffle at %s: %v", test.step, err)
+			}
+			if got := result.CaughtUp.Source; got != hostPort(next) {
+				t.Errorf("reshuffle at %s: the replica follows %s, want %s", test.step, got, hostPort(next))
+			}
+			s.want["source"] = strconv.Itoa(next.Port)
+			checkState(t, s.replica, s.want)
+			s.replica.WaitForReplica(t, next)
+			s.primary = next
+		}
+		// A record that names a server which can't be followed changes nothing.
+		alone := mysqltest.Start(t, flavor, mysqltest.Options{})
+		s.at(mysqlbackup.StepCopy, func() { s.setPrimary(t, alone) })
+		opts := s.backupOptions(t, s.replica)
+		_, err := mysqlbackup.Backup(t.Context(), opts)
+		if err != nil {
+			t.Log(err) // the position of a server that is none of the shard's is never reached
+		}
+		checkState(t, s.replica, s.want)
+	})
+}
+
+// failing is a topology that stops to answer.
+type failing struct {
+	mysqlbackup.Topology
+	failed *bool
+}
+
+var errTopology = errors.New("the topology does not answer")
+
+func (f failing) Primary(ctx context.Context) (mysqlbackup.HostPort, error) {
+	if *f.failed {
+		return mysqlbackup.HostPort{}, errTopology
+	}
+	return f.Topology.Primary(ctx)
+}
+
+func TestTopologyFails(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		failed := false
+		opts := s.backupOptions(t, s.replica)
+		opts.Topology = failing{opts.Topology, &failed}
+		s.at(mysqlbackup.StepCopy, func() { failed = true })
+		if _, err := mysqlbackup.Backup(t.Context(), opts); err != nil {
+			t.Error(err)
+		}
+		s.checkBack(t, 1)
+	})
+}
+
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		for _, step := range []mysqlbackup.Step{mysqlbackup.StepFence, mysqlbackup.StepCopy} {
+			s.at(step, func() {
+				second := *s.bench
+				second.progress = &testProgress{t: t}
+				_, err := mysqlbackup.Backup(t.Context(), second.backupOptions(t, s.replica))
+				checkKinds(t, err, mysqlbackup.ErrBusy)
+				_, err = mysqlbackup.Recover(t.Context(), second.recoverOptions(t, s.replica))
+				checkKinds(t, err, mysqlbackup.ErrBusy)
+				_, err = mysqlbackup.Restore(t.Context(), second.restoreOptions(t, s.replica))
+				if !errors.Is(err, mysqlbackup.ErrBusy) {
+					t.Errorf("restore over a backup: %v", err)
+				}
+			})
+			s.backUp2(t)
+		}
+		s.checkBack(t, 2)
+	})
+}

@@ -1,0 +1,113 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// parent is the backup that a new one is compared with, chunk by chunk at the
+// same places of the same files: what has changed becomes a delta. A nil parent
+// resembles nothing. Safe for concurrent use.
+type parent struct {
+	manifest *manifest.Manifest
+	reader   *cas.Reader
+	files    map[fileKey]*manifest.File // those with content
+}
+
+// fileKey is where a file lies, as a manifest says it.
+type fileKey struct{ root, path string }
+
+// findParent looks for the newest backup of the same tablet, else of the same
+// shard: a replica that was seeded has the bytes of its seed. Marked ones are as
+// good. If that backup cannot be read there is no parent, and a warning.
+func (b *backupRun) findParent(ctx context.Context) *parent {
+	key, err := b.parentKey(ctx)
+	if key == "" && err == nil {
+		return nil
+	}
+	var p *parent
+	if err == nil {
+		p, err = b.readParent(ctx, key)
+	}
+	if err != nil {
+		b.Progress.Warn(fmt.Sprintf("nothing is stored as a delta: %v", err))
+		return nil
+	}
+	return p
+}
+
+// parentKey returns "" if the shard has no backup.
+func (b *backupRun) parentKey(ctx context.Context) (cas.Key, error) {
+	keys, err := b.Store.Repo.Keys(ctx, string(b.Keyspace), string(b.Shard))
+	if err != nil || len(keys) == 0 {
+		return "", err
+	}
+	for i := len(keys) - 1; i >= 0; i-- {
+		if name, err := manifest.ParseName(keys[i].Name()); err == nil && name.Alias == b.Alias {
+			return keys[i], nil
+		}
+	}
+	return keys[len(keys)-1], nil
+}
+
+func (b *backupRun) readParent(ctx context.Context, key cas.Key) (*parent, error) {
+	m, err := readManifest(ctx, b.Store.Repo, key)
+	if err != nil {
+		return nil, err
+	}
+	reader := b.Store.Repo.NewReader(b.index)
+	files, err := readFiles(ctx, reader, m.Files)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read backup %s: %w", m.Name, err), reader.Close())
+	}
+	p := &parent{manifest: m, reader: reader, files: map[fileKey]*manifest.File{}}
+	for i := range files {
+		if f := &files[i]; f.Kind == manifest.KindFile && !f.Recipe.IsZero() {
+			p.files[fileKey{f.Root, string(f.Path)}] = f
+		}
+	}
+	return p, nil
+}
+
+func (p *parent) close() error {
+	if p == nil {
+		return nil
+	}
+	return p.reader.Close()
+}
+
+// like is the parent's version of a file. A nil one is empty.
+type like struct {
+	reader *cas.Reader
+	entry  *manifest.File
+	leaves []cas.ID
+}
+
+// file returns the parent's version of a file, nil if it has none that is cut
+// into chunks of that size.
+func (p *parent) file(ctx context.Context, key fileKey, chunkSize int) (*like, error) {
+	if p == nil {
+		return nil, nil
+	}
+	entry := p.files[key]
+	if entry == nil || entry.ChunkSize != chunkSize {
+		return nil, nil
+	}
+	leaves, err := p.reader.LeafIDs(ctx, entry.Recipe, entry.Size, chunkSize)
+	if err != nil {
+		return nil, fmt.Errorf("compare with backup %s: %w", p.manifest.Name, err)
+	}
+	return &like{p.reader, entry, leaves}, nil
+}
+
+// leaf returns the chunks of one range; none if the file was shorter.
+func (l *like) leaf(ctx context.Context, n int) ([]cas.ID, error) {
+	if l == nil || n >= len(l.leaves) || l.leaves[n].IsZero() {
+		return nil, nil
+	}
+	return l.reader.Leaf(ctx, l.leaves[n], cas.LeafChunks(l.entry.Size, l.entry.ChunkSize, n))
+}

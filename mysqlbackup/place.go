@@ -1,0 +1,355 @@
+package mysqlbackup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/internal/durable"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// checkPlace refuses folders that are not empty unless told to clear them, and
+// file systems without room. A restore that was interrupted is in nobody's way.
+func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
+	t.setWritten(files)
+	inTheWay, err := t.occupied()
+	if err != nil {
+		return err
+	}
+	unfinished := checkUnfinished(t.layout.datadir) != nil
+	if len(inTheWay) > 0 && !opts.Force && !unfinished {
+		return hint.Wrap(refuse("%s is not empty (%s)", filepath.Dir(inTheWay[0]), some(inTheWay)),
+			fmt.Sprintf("give empty folders, or --force to delete what is there, or --force --keep-old to move it to %s…", asideOf(t.layout.datadir)))
+	}
+	if err := t.checkFindable(files); err != nil {
+		return err
+	}
+	freed := map[uint64]int64{}
+	if opts.KeepOld && !unfinished {
+		if err := checkMovable(inTheWay); err != nil {
+			return err
+		}
+	} else {
+		addSizes(freed, inTheWay)
+	}
+	return t.checkRoom(files, freed)
+}
+
+// setWritten notes what a restore writes into external folders: files of others
+// may lie there too, and have to stay.
+func (t *target) setWritten(files []manifest.File) {
+	t.written = nil
+	for i := range files {
+		if folder, ok := t.external[files[i].Root]; ok {
+			first, _, _ := strings.Cut(string(files[i].Path), "/")
+			t.written = append(t.written, filepath.Join(folder, first))
+		}
+	}
+	slices.Sort(t.written)
+	t.written = slices.Compact(t.written)
+}
+
+// checkFindable refuses tablespaces where the server would not find them:
+// MySQL's dictionary has their old paths, and what has moved is looked for in
+// the folders of innodb_directories only. Symbolic links move with what they
+// point to.
+// Source: MySQL manual, "Moving Tablespace Files While the Server is Offline".
+func (t *target) checkFindable(files []manifest.File) error {
+	if t.layout.flavor != replication.MySQL {
+		return nil
+	}
+	linked := map[string]bool{}
+	for i := range files {
+		linked[string(files[i].Target)] = true
+	}
+	for i := range files {
+		root, ext := files[i].Root, filepath.Ext(string(files[i].Path))
+		folder, external := t.external[root]
+		if !external || folder == t.sources[root] || linked[t.sources[root]] || linked[filepath.Join(t.sources[root], string(files[i].Path))] ||
+			ext != ".ibd" && ext != ".ibu" || t.isSearched(folder) {
+			continue
+		}
+		return hint.Wrap(refuse("%s of %s would not be found in %s", files[i].Path, t.sources[root], folder),
+			fmt.Sprintf("add %s to innodb_directories in %s", folder, t.defaults.Path))
+	}
+	return nil
+}
+
+// isSearched reports whether MySQL looks for tablespaces in a folder.
+func (t *target) isSearched(folder string) bool {
+	searched := append([]string{t.layout.datadir, t.layout.folders[rootHome], t.layout.folders[rootUndo]}, t.layout.directories...)
+	return slices.ContainsFunc(searched, func(above string) bool { return isBelow(above, folder) })
+}
+
+// some names a few of many paths.
+func some(paths []string) string {
+	const most = 3
+	names := make([]string, 0, most)
+	for _, path := range paths[:min(most, len(paths))] {
+		names = append(names, filepath.Base(path))
+	}
+	text := strings.Join(names, ", ")
+	if more := len(paths) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// occupied lists what a restore would mix with: everything in the data
+// directory, and in the other folders what a server would take for its own,
+// old binary and relay logs above all, or what the restore writes. The redo log
+// comes first. No path lies below another.
+func (t *target) occupied() ([]string, error) {
+	paths, err := listIfThere(t.layout.datadir, func(path string) bool { return filepath.Base(path) != "lost+found" })
+	if err != nil {
+		return nil, fmt.Errorf("look into the data directory: %w", err)
+	}
+	for _, folder := range t.folders() {
+		if isBelow(t.layout.datadir, folder) {
+			continue
+		}
+		more, err := listIfThere(folder, t.isServers)
+		if err != nil {
+			return nil, fmt.Errorf("look for old files: %w", err)
+		}
+		paths = append(paths, more...)
+	}
+	for _, path := range t.written {
+		if exists(path) && !isBelow(t.layout.datadir, path) {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	paths = slices.DeleteFunc(slices.Compact(paths), t.layout.holdsKey)
+	slices.SortStableFunc(paths, func(a, b string) int { return t.order(a) - t.order(b) })
+	return paths, nil
+}
+
+// listIfThere is list for a folder that need not exist.
+func listIfThere(folder string, wanted func(path string) bool) ([]string, error) {
+	paths, err := list(folder, wanted)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return paths, err
+}
+
+// order is the order in which old files go: without its redo log no server
+// starts, and what is not all there is never taken for one's data directory.
+func (t *target) order(path string) int {
+	if root, ok := t.layout.special(path); ok && root == rootRedo {
+		return 0
+	}
+	return 1
+}
+
+// isServers tells files outside the data directory that a server takes for its
+// own.
+func (t *target) isServers(path string) bool {
+	_, special := t.layout.special(strings.TrimSuffix(path, withheld))
+	return special || t.layout.isLog(path) || slices.Contains(t.layout.tempFiles, path)
+}
+
+// folders lists the folders that the layout names.
+func (t *target) folders() []string {
+	l := t.layout
+	folders := []string{l.datadir, filepath.Dir(l.relayLog), filepath.Dir(l.relayIndex)}
+	if l.binlog != "" {
+		folders = append(folders, filepath.Dir(l.binlogIndex))
+	}
+	for _, folder := range l.folders {
+		folders = append(folders, folder)
+	}
+	slices.Sort(folders)
+	return slices.Compact(folders)
+}
+
+// addSizes adds up the space that files and folders take, as far as it is
+// seen, by file system.
+func addSizes(sizes map[uint64]int64, paths []string) {
+	for _, path := range paths {
+		_ = filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error { // an estimate
+			var stat syscall.Stat_t
+			if err == nil && syscall.Lstat(path, &stat) == nil {
+				sizes[stat.Dev] += stat.Blocks * 512
+			}
+			return nil
+		})
+	}
+}
+
+// checkRoom refuses a restore that can't fit. freed is what clearing gives
+// back, by file system. Files with holes count for nothing.
+func (t *target) checkRoom(files []manifest.File, freed map[uint64]int64) error {
+	need, where := map[uint64]int64{}, map[uint64]string{}
+	devices := map[string]uint64{}
+	for i := range files {
+		root := files[i].Root
+		folder, ok := t.folder(root)
+		if !ok || files[i].Sparse {
+			continue
+		}
+		if _, known := devices[root]; !known {
+			above, device, err := deviceOf(folder)
+			if err != nil {
+				return fmt.Errorf("look for room: %w", err)
+			}
+			devices[root], where[device] = device, above
+		}
+		need[devices[root]] += min(files[i].Size, math.MaxInt64-need[devices[root]])
+	}
+	for device, folder := range where {
+		var stat unix.Statfs_t
+		if err := unix.Statfs(folder, &stat); err != nil {
+			return fmt.Errorf("look for room in %s: %w", folder, err)
+		}
+		if room := int64(stat.Bavail)*stat.Bsize + freed[device]; room < need[device] {
+			return refuse("the backup needs %d MiB in %s, which has room for %d MiB", need[device]>>20, folder, room>>20)
+		}
+	}
+	return nil
+}
+
+// deviceOf returns the file system of a folder, which need not exist: the
+// nearest one above it that does, and its device.
+func deviceOf(folder string) (string, uint64, error) {
+	var stat syscall.Stat_t
+	err := syscall.Stat(folder, &stat)
+	if errors.Is(err, fs.ErrNotExist) && folder != "/" {
+		return deviceOf(filepath.Dir(folder))
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("stat %s: %w", folder, err)
+	}
+	return folder, stat.Dev, nil
+}
+
+// asideOf is where old files of a folder go, without the time: beside it, and
+// not beside a link to it.
+func asideOf(folder string) string { return realPath(folder) + ".before-restore" }
+
+// checkMovable refuses to move files out of a mount point.
+func checkMovable(paths []string) error {
+	for _, path := range paths {
+		folder := filepath.Dir(path)
+		inside, err1 := mountOf(folder)
+		beside, err2 := mountOf(filepath.Dir(realPath(folder)))
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if inside != beside {
+			return hint.Wrap(refuse("%s is a mount point: what is in it can't be moved beside it", folder), "move it elsewhere by hand, or give --force without --keep-old")
+		}
+	}
+	return nil
+}
+
+// mountOf identifies the mount that a folder lies in.
+func mountOf(folder string) ([2]uint64, error) {
+	var stat unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, folder, 0, unix.STATX_MNT_ID, &stat); err != nil {
+		return [2]uint64{}, fmt.Errorf("stat %s: %w", folder, err)
+	}
+	return [2]uint64{stat.Mnt_id, unix.Mkdev(stat.Dev_major, stat.Dev_minor)}, nil // kernels before 5.8 leave the first at 0
+}
+
+// clear removes what is in the way, or moves it aside; then the data directory
+// exists and is empty.
+func (t *target) clear(opts *RestoreOptions) (moved []string, err error) {
+	paths, err := t.occupied()
+	if err != nil {
+		return nil, err
+	}
+	if opts.KeepOld && checkUnfinished(t.layout.datadir) == nil {
+		moved, err = t.moveAside(paths, "."+opts.Now().UTC().Format("20060102150405"))
+	} else {
+		err = t.remove(paths)
+	}
+	if err != nil {
+		return moved, err
+	}
+	return moved, t.makeFolders()
+}
+
+// remove removes all but the mark of an incomplete restore, which goes last so
+// that what is left is never taken for a server's.
+func (t *target) remove(paths []string) error {
+	marker := filepath.Join(t.layout.datadir, markerName)
+	for _, path := range paths {
+		if path == marker {
+			continue
+		}
+		if filepath.Base(path) == "#innodb_redo" { // MySQL starts if it is empty, not if it is gone
+			gone := path + withheld
+			if err := errors.Join(os.RemoveAll(gone), unix.Rename(path, gone)); err != nil {
+				return fmt.Errorf("remove what is in the way: %w", err)
+			}
+			path = gone
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove what is in the way: %w", err)
+		}
+	}
+	return nil
+}
+
+// moveAside moves each path into a folder beside its own.
+func (t *target) moveAside(paths []string, stamp string) ([]string, error) {
+	var moved []string
+	for _, path := range paths {
+		aside := asideOf(filepath.Dir(path)) + stamp
+		if !slices.Contains(moved, aside) {
+			if err := t.mkdir(aside); err != nil {
+				return moved, fmt.Errorf("move old files aside: %w", err)
+			}
+			moved = append(moved, aside)
+		}
+		if err := unix.Rename(path, filepath.Join(aside, filepath.Base(path))); err != nil {
+			return moved, fmt.Errorf("move %s to %s: %w", path, aside, err)
+		}
+	}
+	return moved, nil
+}
+
+// makeFolders makes the folders of all roots.
+func (t *target) makeFolders() error {
+	folders := t.folders()
+	for _, folder := range t.external {
+		folders = append(folders, folder)
+	}
+	for _, folder := range folders {
+		if err := t.mkdir(folder); err != nil {
+			return fmt.Errorf("make the server's folders: %w", err)
+		}
+	}
+	if err := os.Chown(t.layout.datadir, t.uid, t.gid); err != nil {
+		return fmt.Errorf("make the server's folders: %w", err)
+	}
+	return nil
+}
+
+// mkdir makes a folder and those above it, for the owner of the files. On
+// return they survive a power cut.
+func (t *target) mkdir(folder string) error {
+	if exists(folder) {
+		return nil
+	}
+	if err := t.mkdir(filepath.Dir(folder)); err != nil {
+		return err
+	}
+	if err := durable.New(durable.OS()).Mkdir(folder, 0o750); err != nil {
+		return err
+	}
+	return os.Lchown(folder, t.uid, t.gid)
+}

@@ -1,0 +1,66 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"path"
+	"time"
+
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// RecoverOptions say which server to put back.
+type RecoverOptions struct {
+	Server      Instance
+	Topology    func(manifest.Keyspace, manifest.Shard) Topology // nil: the shard's primary is not known
+	Replication Credentials
+	StateDir    string
+	Progress    Progress
+}
+
+// RecoverResult says what was put back.
+type RecoverResult struct {
+	Pending bool      // false: there was nothing to put back
+	Backup  string    // key of the backup that was being made
+	Started time.Time // when
+}
+
+// Recover finishes putting back a server that a killed run has left: it starts
+// the server if it does not run and gives it back its flags and its
+// replication. An [ErrPutBack] says that it did not succeed.
+func Recover(ctx context.Context, opts RecoverOptions) (_ *RecoverResult, err error) {
+	datadir, err := opts.Server.datadir()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUnfinished(datadir); err != nil {
+		return nil, err
+	}
+	j, err := openJournal(opts.StateDir, datadir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	if !j.pending() {
+		return &RecoverResult{}, nil
+	}
+	result := &RecoverResult{Pending: true, Backup: j.Backup, Started: j.Started}
+	k := &keeper{
+		journal: j, progress: opts.Progress, topology: opts.topology(j.Backup), conn: opts.Server.Conn,
+		accounts: accounts{replication: opts.Replication, admin: opts.Server.Conn.Credentials},
+	}
+	opts.Progress.Step(string(StepPutBack), j.Backup)
+	if err := k.bringBack(ctx, opts.Server.Service, opts.Server.StartTimeout, opts.Server.StopTimeout); err != nil {
+		return nil, as(ErrPutBack, err)
+	}
+	return result, nil
+}
+
+// topology returns what knows the primary of a backup's shard.
+func (o RecoverOptions) topology(key string) Topology {
+	keyspace, shard, err := manifest.ParseKeyspaceShard(path.Dir(key))
+	if o.Topology == nil || err != nil {
+		return Fixed{}
+	}
+	return o.Topology(keyspace, shard)
+}

@@ -1,0 +1,238 @@
+package mysqlbackup_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/shardseed/shardseed/internal/mysqltest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// commandsOf stops and starts a server by a shell, which knows nothing of how a
+// server should be started: it replicates at once.
+func commandsOf(srv *mysqltest.Server) mysqlbackup.Commands {
+	return mysqlbackup.Commands{
+		StopCommand:  fmt.Sprintf("kill -TERM $(cat %s/pid)", srv.Dir),
+		StartCommand: fmt.Sprintf("setsid %s --defaults-file=%s </dev/null >/dev/null 2>&1 &", srv.Program, srv.DefaultsFile),
+	}
+}
+
+// channelsOf returns the replication channels by name.
+func channelsOf(t testing.TB, srv *mysqltest.Server) map[string]replication.ReplicaStatus {
+	t.Helper()
+	query := "SHOW REPLICA STATUS"
+	if srv.Flavor == replication.MariaDB {
+		query = "SHOW ALL SLAVES STATUS"
+	}
+	channels := map[string]replication.ReplicaStatus{}
+	for _, row := range srv.Rows(t, query) {
+		status, err := replication.ParseReplicaStatus(srv.Flavor, row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		channels[status.Channel] = status
+	}
+	return channels
+}
+
+// dialectOf returns the server's statements.
+func dialectOf(t testing.TB, srv *mysqltest.Server) replication.Dialect {
+	t.Helper()
+	row := srv.Row(t, "SELECT @@version AS v, @@version_comment AS c")
+	version, err := replication.ParseVersion(row["v"], row["c"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialect, err := replication.DialectFor(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialect
+}
+
+// source are options to replicate from a primary.
+func sourceOf(primary *mysqltest.Server, channel string) replication.SourceOptions {
+	return replication.SourceOptions{
+		Channel: channel, Host: "127.0.0.1", Port: primary.Port, User: mysqltest.ReplUser, Password: mysqltest.ReplPassword,
+		AutoPosition: true, PublicKey: true,
+	}
+}
+
+// follow makes a channel replicate.
+func follow(t testing.TB, replica *mysqltest.Server, options replication.SourceOptions) {
+	t.Helper()
+	d := dialectOf(t, replica)
+	replica.Exec(t, d.ChangeSource(options), d.StartChannel(options.Channel))
+}
+
+// sameRows waits until a query has the same answer on both servers.
+func sameRows(t testing.TB, got, want *mysqltest.Server, query string) {
+	t.Helper()
+	wanted := want.Value(t, query)
+	eventually(t, func() string {
+		if value := got.Value(t, query); value != wanted {
+			return fmt.Sprintf("%s: got %s, want %s", query, value, wanted)
+		}
+		return ""
+	})
+}
+
+const countWrites = "SELECT COUNT(*) FROM test.writes"
+
+// checkWarned verifies that a run said something, and forgets it.
+func (b *bench) checkWarned(t testing.TB, words ...string) {
+	t.Helper()
+	for _, word := range words {
+		if !slices.ContainsFunc(b.progress.warned, func(text string) bool { return strings.Contains(text, word) }) {
+			t.Errorf("nobody was warned of %q, but of %q", word, b.progress.warned)
+		}
+	}
+	b.progress.warned = nil
+}
+
+// mustBackUp makes a backup without marks.
+func (b *bench) mustBackUp(t testing.TB, opts mysqlbackup.BackupOptions) *mysqlbackup.BackupResult {
+	t.Helper()
+	result, err := mysqlbackup.Backup(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := b.journals(t); len(left) > 0 {
+		t.Errorf("journals are left: %v", left)
+	}
+	return result
+}
+
+// mustRestore restores the newest backup to a new server.
+func (b *bench) mustRestore(t testing.TB, flavor replication.Flavor, options mysqltest.Options) *mysqltest.Server {
+	t.Helper()
+	target := mysqltest.New(t, flavor, options)
+	target.DB().SetMaxIdleConns(-1)
+	if _, err := mysqlbackup.Restore(t.Context(), b.restoreOptions(t, target)); err != nil {
+		t.Fatal(err)
+	}
+	return target
+}
+
+// TestReplicaOfTwo backs up a replica of two sources, one of which it later
+// does not apply, and restores it as a replica of one.
+func TestReplicaOfTwo(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		b := newBench(t)
+		var sources [2]*mysqltest.Server
+		for i, name := range []string{"a", "b"} {
+			options := mysqltest.Options{}
+			if flavor == replication.MariaDB {
+				options.Cnf = []string{fmt.Sprintf("gtid-domain-id=%d", i+1)}
+			}
+			sources[i] = mysqltest.Start(t, flavor, options)
+			sources[i].Exec(t, "CREATE DATABASE "+name, "CREATE TABLE "+name+".t (id INT AUTO_INCREMENT PRIMARY KEY)", "INSERT INTO "+name+".t VALUES ()")
+		}
+		one, two := sources[0], sources[1]
+		replica := mysqltest.Start(t, flavor, mysqltest.Options{})
+		replica.DB().SetMaxIdleConns(-1)
+		follow(t, replica, sourceOf(one, "one"))
+		follow(t, replica, sourceOf(two, "two"))
+		b.setPrimary(t, one)
+		sameRows(t, replica, two, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'b'")
+
+		result := b.mustBackUp(t, b.backupOptions(t, replica))
+		if channels := result.Manifest.Channels; len(channels) != 2 || channels[0].Name != "one" || channels[1].Source.Port != two.Port {
+			t.Errorf("the manifest's channels are %+v", channels)
+		}
+		if result.CaughtUp == nil || result.CaughtUp.Source.Port != one.Port {
+			t.Errorf("caught up: %+v", result.CaughtUp)
+		}
+		checkThreads(t, replica, map[string]string{"one": "Yes Yes", "two": "Yes Yes"})
+
+		d := dialectOf(t, replica)
+		replica.Exec(t, d.StopChannel("two", replication.SQLThread))
+		two.Exec(t, "INSERT INTO b.t VALUES ()")
+		b.progress.warned = nil
+		b.mustBackUp(t, b.backupOptions(t, replica))
+		checkThreads(t, replica, map[string]string{"one": "Yes Yes", "two": "Yes No"})
+		b.checkWarned(t, fmt.Sprintf("replication from 127.0.0.1:%d did not run before", two.Port))
+
+		one.Exec(t, "INSERT INTO a.t VALUES ()")
+		target := b.mustRestore(t, flavor, mysqltest.Options{})
+		b.checkWarned(t, "replica of 2 sources", "stays in its GTID position")
+		checkThreads(t, target, map[string]string{"": "Yes Yes"})
+		sameRows(t, target, one, "SELECT COUNT(*) FROM a.t")
+		if got := target.Value(t, "SELECT COUNT(*) FROM b.t"); got != "1" {
+			t.Errorf("b.t has %s rows, want the one of the backup", got)
+		}
+		follow(t, target, sourceOf(two, "two")) // it goes on where the backup stood
+		sameRows(t, target, two, "SELECT COUNT(*) FROM b.t")
+	})
+}
+
+// checkThreads waits until the channels' threads are as wanted: "IO SQL".
+func checkThreads(t testing.TB, srv *mysqltest.Server, want map[string]string) {
+	t.Helper()
+	eventually(t, func() string {
+		got := map[string]string{}
+		for name, c := range channelsOf(t, srv) {
+			got[name] = c.IORunning + " " + c.SQLRunning
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			return fmt.Sprintf("threads are %v, want %v", got, want)
+		}
+		return ""
+	})
+}
+
+// TestReplicaStopped backs up replicas that do not replicate, or not now.
+func TestReplicaStopped(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		b := newBench(t)
+		primary := mysqltest.Start(t, flavor, mysqltest.Options{})
+		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{Cnf: []string{"replicate-ignore-db=junk"}})
+		replica.DB().SetMaxIdleConns(-1)
+		b.setPrimary(t, primary)
+		d := dialectOf(t, replica)
+		prefix := map[replication.Flavor]string{replication.MySQL: "CHANGE REPLICATION SOURCE TO SOURCE", replication.MariaDB: "CHANGE MASTER TO MASTER"}[flavor]
+		commands := b.backupOptions(t, replica)
+		commands.Server.Service = commandsOf(replica)
+		backUp := func(want string, opts mysqlbackup.BackupOptions) *mysqlbackup.BackupResult {
+			result := b.mustBackUp(t, opts)
+			checkThreads(t, replica, map[string]string{"": want})
+			return result
+		}
+
+		replica.Exec(t, d.StopReplica, prefix+"_DELAY=3600", d.StartReplica)
+		primary.Write(t, 3)
+		if result := backUp("Yes Yes", b.backupOptions(t, replica)); result.CaughtUp == nil || channelsOf(t, replica)[""].Delay != 3600 {
+			t.Errorf("of a delayed replica: caught up %+v, channels %+v", result.CaughtUp, channelsOf(t, replica))
+		}
+		b.checkWarned(t, "leaves out a part", "Replicate_Ignore_DB=junk")
+		replica.Exec(t, d.StopReplica, prefix+"_DELAY=0", d.StartReplica)
+		replica.WaitForReplica(t, primary)
+
+		for state, statement := range map[string]string{
+			"No Yes": d.StopChannel("", replication.IOThread), "Yes No": d.StopChannel("", replication.SQLThread), "No No": d.StopReplica,
+		} {
+			replica.Exec(t, d.StartReplica, statement)
+			backUp(state, b.backupOptions(t, replica))
+			backUp(state, commands)
+			b.checkWarned(t, "did not run before")
+		}
+
+		replica.Exec(t, d.StartReplica, "SET SESSION sql_log_bin = 0", "CREATE TABLE test.late (id INT)", "SET SESSION sql_log_bin = 1")
+		primary.Exec(t, "CREATE TABLE test.late (id INT)")
+		checkThreads(t, replica, map[string]string{"": "Yes No"})
+		if result := backUp("Yes No", b.backupOptions(t, replica)); result.CaughtUp != nil {
+			t.Errorf("a replica with an error has caught up: %+v", result.CaughtUp)
+		}
+
+		runtime := map[replication.Flavor]string{replication.MySQL: "CHANGE REPLICATION FILTER REPLICATE_DO_DB = (test)", replication.MariaDB: "SET GLOBAL replicate_do_db = 'test'"}[flavor]
+		replica.Exec(t, d.StopReplica, runtime)
+		_, err := mysqlbackup.Backup(t.Context(), b.backupOptions(t, replica))
+		checkKinds(t, err, mysqlbackup.ErrRefused)
+		checkSays(t, err, "replicate_do_db", "set at run time")
+	})
+}

@@ -1,0 +1,241 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/replication"
+)
+
+// isListening reports whether something accepts connections at the socket.
+func isListening(ctx context.Context, socket string) bool {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	conn, err := dialer.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
+}
+
+// seed starts the server behind a fence, checks that it is what the backup
+// says, and points it at the primary.
+func (r *restoreRun) seed(ctx context.Context) (err error) {
+	r.step(StepFenced, r.Program)
+	folder, err := r.fencedFolder()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	conn := Connection{Socket: filepath.Join(folder, "sock"), Credentials: Credentials{User: "root"}}
+	exited, err := startDetached(r.Program, r.fencedArguments(folder), r.target.layout.datadir)
+	if err != nil {
+		return err
+	}
+	srv, err := awaitServer(ctx, conn, r.Server.StartTimeout, exited)
+	if err != nil {
+		return r.explainFenced(err, folder, exited)
+	}
+	r.step(StepSeed, r.primary.String())
+	err = r.seedServer(ctx, srv)
+	calm := context.WithoutCancel(ctx)
+	return errors.Join(err, stopServer(calm, Direct{}, srv, r.Server.StopTimeout))
+}
+
+// fencedPrefix begins the names of the fenced servers' folders.
+const fencedPrefix = "shardseed-fenced-"
+
+// fencedFolder makes the private folder of the fenced server: whoever can't
+// look into it can't reach the server.
+func (r *restoreRun) fencedFolder() (string, error) {
+	folder, err := os.MkdirTemp("", fencedPrefix)
+	if err != nil {
+		return "", fmt.Errorf("make a folder for the fenced start: %w", err)
+	}
+	if err := os.Chown(folder, r.target.uid, r.target.gid); err != nil {
+		return "", errors.Join(err, os.RemoveAll(folder))
+	}
+	return folder, nil
+}
+
+// fencedArguments start a server that only we can reach, without its accounts,
+// and that does nothing by itself.
+func (r *restoreRun) fencedArguments(folder string) []string {
+	dialect, err := replication.DialectFor(r.target.version)
+	if err != nil {
+		panic("mysqlbackup: internal error: " + err.Error()) // the version was checked
+	}
+	return []string{
+		"--defaults-file=" + r.target.defaults.Path,
+		"--datadir=" + r.target.layout.datadir,
+		"--socket=" + filepath.Join(folder, "sock"),
+		"--pid-file=" + filepath.Join(folder, "pid"),
+		"--log-error=" + filepath.Join(folder, "log.err"),
+		"--skip-grant-tables", "--skip-networking", "--event-scheduler=OFF", "--loose-mysqlx=OFF",
+		dialect.SkipStartFlag,
+	}
+}
+
+// fencedWait is how long a server that was killed may take to go.
+const fencedWait = 20 * time.Second
+
+// endFenced ends the fenced server that a killed restore has left in a data
+// directory which it has marked: nobody else has a use for it.
+func (t *target) endFenced(ctx context.Context) error {
+	if checkUnfinished(t.layout.datadir) == nil {
+		return nil
+	}
+	pids, err := serversOf(t.layout.datadir, t.defaults.Path)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if !isFenced(pid) {
+			continue // an operator's: it is refused
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			return fmt.Errorf("end the fenced server of an interrupted restore, process %d: %w", pid, err)
+		}
+		if err := poll(ctx, fmt.Sprintf("the fenced server, process %d, to end", pid), fencedWait, func(context.Context) (bool, error) {
+			return !isAlive(pid), nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isFenced tells a server that fencedArguments have started.
+func isFenced(pid int) bool {
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return false // it has ended
+	}
+	args := strings.Split(string(cmdline), "\x00")
+	return slices.Contains(args, "--skip-grant-tables") && slices.ContainsFunc(args, func(arg string) bool {
+		return strings.HasPrefix(arg, "--socket="+filepath.Join(os.TempDir(), fencedPrefix))
+	})
+}
+
+// explainFenced adds the end of the server's log to a start that failed, and
+// ends a server that hangs: it is ours.
+func (r *restoreRun) explainFenced(cause error, folder string, exited <-chan struct{}) error {
+	log, err := os.ReadFile(filepath.Join(folder, "log.err"))
+	if err == nil {
+		cause = fmt.Errorf("%w%s", cause, quoteTail(log))
+	}
+	pids, err := serversOf(r.target.layout.datadir, r.target.defaults.Path)
+	for _, pid := range pids {
+		process, findErr := os.FindProcess(pid)
+		if findErr == nil {
+			err = errors.Join(err, process.Kill())
+		}
+	}
+	if len(pids) > 0 {
+		<-exited
+	}
+	return errors.Join(fmt.Errorf("start the restored server behind a fence: %w", cause), err)
+}
+
+// seedServer works on the fenced server.
+func (r *restoreRun) seedServer(ctx context.Context, srv *server) error {
+	if err := r.checkPosition(ctx, srv); err != nil {
+		return err
+	}
+	if err := r.checkKeys(ctx, srv); err != nil {
+		return err
+	}
+	if err := r.resetReplication(ctx, srv); err != nil {
+		return err
+	}
+	if r.primary.IsZero() {
+		return nil
+	}
+	// A reparent may have happened while the files were written.
+	if err := r.readPrimary(ctx); err != nil {
+		return err
+	}
+	if err := r.checkFollow(r.chosen, r.result.Position); err != nil {
+		return err
+	}
+	r.result.Primary = r.primary
+	return r.pointAtPrimary(ctx, srv)
+}
+
+// checkPosition compares where the server stands with the manifest. A backup
+// of a server that was stopped already has no position: the server's word is
+// taken.
+func (r *restoreRun) checkPosition(ctx context.Context, srv *server) error {
+	position, err := r.restoredPosition(ctx, srv)
+	if err != nil {
+		return err
+	}
+	r.result.Position = position
+	want := r.chosen.Position
+	if r.chosen.PositionKnown && !position.Equal(want) {
+		return fmt.Errorf("the restored server stands at %s, the backup says %s", position.Short(), want.Short())
+	}
+	return nil
+}
+
+// restoredPosition reads where a restored server stands. On MariaDB the
+// position of a replica is in a table, that of a primary in the binary logs'
+// state; either is in the copy.
+func (r *restoreRun) restoredPosition(ctx context.Context, srv *server) (replication.Position, error) {
+	if srv.flavor() == replication.MySQL {
+		return srv.position(ctx, nil)
+	}
+	applied, err := srv.value(ctx, srv.dialect.ReplicaGTIDs)
+	if err != nil {
+		return replication.Position{}, err
+	}
+	position, err := replication.ParseGTIDs(srv.flavor(), applied)
+	if err != nil {
+		return position, err
+	}
+	if err := srv.addHistory(ctx, &position); err != nil {
+		return position, err
+	}
+	if r.chosen.PositionKnown && !r.chosen.State.ReplicaConfigured || position.Domains.IsEmpty() {
+		position.Domains = position.BinlogState.Newest()
+		return position, srv.setSlavePos(ctx, position)
+	}
+	return position, nil
+}
+
+// setSlavePos gives MariaDB the position to replicate from. Its own binary log
+// may hold later numbers of a domain and then forbids it: it is made empty.
+func (s *server) setSlavePos(ctx context.Context, position replication.Position) error {
+	statement := s.dialect.SetPosition(position)
+	if err := s.exec(ctx, statement); err == nil {
+		return nil
+	}
+	return s.exec(ctx, s.dialect.ResetBinaryLogs, statement)
+}
+
+// resetReplication forgets the source that the backed-up server had.
+func (r *restoreRun) resetReplication(ctx context.Context, srv *server) error {
+	rows, err := srv.rows(ctx, srv.dialect.ReplicaStatus)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		status, err := replication.ParseReplicaStatus(srv.flavor(), row)
+		if err != nil {
+			return err
+		}
+		if err := srv.exec(ctx, srv.dialect.ResetReplicaAll(status.Channel)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

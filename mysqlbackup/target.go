@@ -1,0 +1,206 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/durable"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// target is the place of a restore: a server's configuration, and what lies in
+// its folders.
+type target struct {
+	layout   *layout
+	defaults *Defaults
+	version  replication.Version
+	serverID uint32
+	uid, gid int               // of the files
+	external map[string]string // root → folder here
+	sources  map[string]string // external root → folder on the source
+	written  []string          // what the backup has in external folders: paths here, none below another
+}
+
+// newTarget reads the target's configuration.
+func newTarget(ctx context.Context, opts *RestoreOptions) (*target, error) {
+	version, err := programVersion(ctx, opts.Program)
+	if err != nil {
+		return nil, err
+	}
+	opts.Server.Defaults = opts.Server.Defaults.For(version)
+	t := &target{defaults: opts.Server.Defaults, version: version, external: map[string]string{}, sources: map[string]string{}}
+	datadir, err := opts.Server.datadir()
+	if err != nil {
+		return nil, err
+	}
+	option := optionsOf(t.defaults, t.version.Flavor)
+	if t.layout, err = newLayout(t.version.Flavor, option, datadir); err != nil {
+		return nil, as(ErrRefused, err)
+	}
+	t.serverID = 1
+	if text := option("server_id"); text != "" {
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return nil, refuse("server_id in %s: %v", t.defaults.Path, err)
+		}
+		t.serverID = uint32(id)
+	}
+	return t, t.setOwner(opts.Owner)
+}
+
+// setOwner finds who is to own the files: the named user, the owner of the data
+// directory, or, where that is root or not there, the user as whom the defaults
+// file lets the server run.
+func (t *target) setOwner(name string) error {
+	t.uid, t.gid = os.Geteuid(), os.Getegid()
+	var stat syscall.Stat_t
+	if err := syscall.Stat(t.layout.datadir, &stat); err == nil {
+		t.uid, t.gid = int(stat.Uid), int(stat.Gid)
+	}
+	what := "--owner"
+	if name == "" && t.uid == 0 {
+		name, _ = t.defaults.Option("user")
+		what = "user in " + t.defaults.Path
+	}
+	if name != "" {
+		account, err := user.Lookup(name)
+		if err != nil {
+			account, err = user.LookupId(name)
+		}
+		if err != nil {
+			return refuse("%s: there is no user %q", what, name)
+		}
+		uid, err1 := strconv.Atoi(account.Uid)
+		gid, err2 := strconv.Atoi(account.Gid)
+		if err := errors.Join(err1, err2); err != nil {
+			return refuse("%s: %v", what, err)
+		}
+		t.uid, t.gid = uid, gid
+	}
+	return t.checkOwner()
+}
+
+func (t *target) checkOwner() error {
+	if os.Geteuid() != 0 && t.uid != os.Geteuid() {
+		return hint.Wrap(refuse("the files are to belong to user %d, and this runs as user %d", t.uid, os.Geteuid()), "run this as root or as that user")
+	}
+	return nil
+}
+
+// checkIdle refuses a place on which a server works.
+func (t *target) checkIdle(ctx context.Context, socket string) error {
+	pids, err := serversOf(t.layout.datadir, t.defaults.Path)
+	if err != nil {
+		return err
+	}
+	stop := "stop it first; a restore never stops a server"
+	if len(pids) > 0 {
+		return hint.Wrap(refuse("the server of %s runs: %s", t.layout.datadir, describeProcess(pids[0])), stop)
+	}
+	if isListening(ctx, socket) {
+		return hint.Wrap(refuse("a server listens at %s", socket), stop)
+	}
+	if !exists(t.layout.systemFiles[0]) {
+		return nil
+	}
+	lock, err := lockSpace(ctx, t.layout.systemFiles[0])
+	if err != nil {
+		return err
+	}
+	return lock.close()
+}
+
+// checkServer compares the backup with the configuration of this server.
+func (t *target) checkServer(r *refusals, m *manifest.Manifest) {
+	if m.Server.Flavor != t.version.Flavor {
+		r.add("the backup is of a %s server, %s is here", m.Server.Flavor, t.version)
+		return
+	}
+	was, err := replication.ParseVersion(m.Server.Version, m.Server.VersionComment)
+	r.addErr(err)
+	if err == nil && was.Compare(t.version) > 0 {
+		r.add("the backup is of %s, newer than the %s here: servers can't go back", was, t.version)
+	}
+	cnf := "set it in " + t.defaults.Path
+	if m.Server.PageSize != t.layout.pageSize {
+		r.addHint(cnf, "innodb_page_size is %d in the backup, %d here", m.Server.PageSize, t.layout.pageSize)
+	}
+	if bareDataFiles(m.Server.InnoDBDataFilePath) != bareDataFiles(t.layout.dataFilePath) {
+		r.addHint(cnf, "innodb_data_file_path is %q in the backup, %q here", m.Server.InnoDBDataFilePath, t.layout.dataFilePath)
+	}
+	if m.Server.LowerCaseTableNames != t.layout.lowerCaseTableNames {
+		r.addHint(cnf, "lower_case_table_names is %d in the backup, %d here", m.Server.LowerCaseTableNames, t.layout.lowerCaseTableNames)
+	}
+	if mode, _ := t.defaults.Option("gtid_mode"); t.version.Flavor == replication.MySQL && m.Server.GTIDMode == "ON" && !same(mode, "ON") {
+		r.addHint(cnf, "gtid_mode is ON in the backup, not here")
+	}
+}
+
+// checkRoots finds the place of every root of the backup.
+func (t *target) checkRoots(r *refusals, m *manifest.Manifest, mapped map[string]string) {
+	for _, root := range m.Roots {
+		if _, ok := t.layout.folders[root.Name]; ok {
+			continue
+		}
+		folder, ok := mapFolder(string(root.Path), mapped)
+		if !ok {
+			r.addHint(fmt.Sprintf("say where they go with --map %s=NEW", root.Path), "the backup has files outside the data directory, in %s", root.Path)
+			continue
+		}
+		if !filepath.IsAbs(folder) {
+			r.add("--map leads %s to %q, which is not an absolute path", root.Path, folder)
+		}
+		t.external[root.Name], t.sources[root.Name] = folder, string(root.Path)
+	}
+}
+
+// mapFolder applies the longest OLD=NEW that a folder is or lies below.
+func mapFolder(folder string, mapped map[string]string) (string, bool) {
+	best, place := "", ""
+	for old, here := range mapped {
+		if old = filepath.Clean(old); isBelow(old, folder) && len(old) > len(best) {
+			best, place = old, here
+		}
+	}
+	if best == "" {
+		return "", false
+	}
+	return filepath.Join(place, strings.TrimPrefix(folder, best)), true
+}
+
+// folder returns where a root's files go.
+func (t *target) folder(root string) (string, bool) {
+	if folder, ok := t.layout.folders[root]; ok {
+		return folder, true
+	}
+	folder, ok := t.external[root]
+	return folder, ok
+}
+
+// mark says that the data directory is not complete.
+func (t *target) mark(key cas.Key) error {
+	path := filepath.Join(t.layout.datadir, markerName)
+	text := fmt.Sprintf("shardseed restores %s here and has not finished.\nRun the same \"shardseed restore\" again. Do not start a server.\n", key)
+	if err := durable.New(durable.OS()).Replace(path, []byte(text), 0o640); err != nil {
+		return fmt.Errorf("mark the data directory: %w", err)
+	}
+	return nil
+}
+
+// unmark says that it is.
+func (t *target) unmark() error {
+	if err := durable.New(durable.OS()).Remove(filepath.Join(t.layout.datadir, markerName)); err != nil {
+		return fmt.Errorf("remove the mark of an incomplete restore: %w", err)
+	}
+	return nil
+}
