@@ -1,0 +1,205 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shardseed/shardseed/internal/ui"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+)
+
+func (r *run) backupCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "backup",
+		Usage:     "backs up the server of this host",
+		ArgsUsage: "ALIAS",
+		Description: `Backs up the server of this host: stops replication and the server, copies its
+files, puts the server back as it was and waits until it has caught up. Say who
+stops and starts the server by --service, or by --stop-command and
+--start-command, or by --mysqld. With --stopped the files of a server that does
+not run are backed up; nothing is stopped or started.
+
+Example:
+  shardseed backup zone1-101 --keyspace commerce --shard -80 \
+    --defaults-file /etc/mysql/my.cnf --service mysql \
+    --password-file /etc/shardseed/password --root /backups`,
+		Flags: slices.Concat(
+			[]cli.Flag{
+				textFlag("keyspace", "`KEYSPACE` that the server belongs to"),
+				textFlag("shard", "`SHARD` that the server belongs to"),
+				defaultsFlag(),
+				switchFlag("stopped", "the server does not run, or this is a mounted snapshot of its files"),
+				textFlag("datadir", "with --stopped: `DIR` with the data, if it is not the one in the defaults file"),
+				countFlag("concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are read, compressed and written at once"),
+				switchFlag("allow-primary", "back up a primary too; it takes no writes until it is put back"),
+				switchFlag("upgrade-safe", "stop the server by a slow shutdown, so that another version can start on the files"),
+			},
+			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), []cli.Flag{stateFlag()},
+		),
+		Action: r.backup,
+	}
+}
+
+func (r *run) backup(c *cli.Context) error {
+	opts, root, err := r.parseBackup(c)
+	if err != nil {
+		return err
+	}
+	repo, err := openRepository(c.Context, root)
+	if err != nil {
+		return err
+	}
+	opts.Store.Repo = repo
+	opts.Topology = shardName{opts.Keyspace, opts.Shard}.record(repo)
+	backUp := mysqlbackup.Backup
+	if c.Bool("stopped") {
+		backUp = mysqlbackup.BackupStopped
+	}
+	result, err := backUp(c.Context, opts)
+	r.out.End()
+	if result == nil {
+		return err
+	}
+	r.tellBackup(result)
+	if errors.Is(err, mysqlbackup.ErrPutBack) {
+		return &codedError{err, exitGoodNotPutBack}
+	}
+	return err
+}
+
+// parseBackup reads the arguments and flags of backup, and the root.
+func (r *run) parseBackup(c *cli.Context) (opts mysqlbackup.BackupOptions, root string, err error) {
+	var k checks
+	g := checkGlobals(c, &k)
+	alias := k.positionals(c, "ALIAS")[0]
+	opts = mysqlbackup.BackupOptions{
+		Store: mysqlbackup.Store{CacheDir: g.cache(&k)},
+		Host:  hostName(), ToolVersion: toolVersion(),
+		AllowPrimary: c.Bool("allow-primary"),
+		UpgradeSafe:  c.Bool("upgrade-safe"),
+		Concurrency:  count(c, &k, "concurrency", runtime.NumCPU()),
+		CatchUp:      parseCatchUp(c, &k),
+		Replication:  parseReplication(c, &k),
+		StateDir:     stateDir(c, &k),
+		Progress:     r.out,
+		Now:          r.opts.Now,
+	}
+	root = g.repository(&k)
+	k.require(c, "keyspace", "shard")
+	if text := c.String("keyspace"); text != "" {
+		opts.Keyspace, err = manifest.ParseKeyspace(text)
+		k.add(err)
+	}
+	if text := c.String("shard"); text != "" {
+		opts.Shard, err = manifest.ParseShard(text)
+		k.add(err)
+	}
+	if alias != "" {
+		opts.Alias, err = manifest.ParseTabletAlias(alias)
+		k.add(err)
+	}
+	if c.Bool("stopped") {
+		opts.Server = parseStopped(c, &k)
+	} else {
+		opts.Server = parseRunning(c, &k)
+	}
+	return opts, root, k.err(c)
+}
+
+// parseRunning reads the flags of a server that is to be stopped.
+func parseRunning(c *cli.Context, k *checks) mysqlbackup.Instance {
+	if c.String("datadir") != "" {
+		k.addf("--datadir goes with --stopped; a running server says itself where its files are")
+	}
+	return parseInstance(c, k)
+}
+
+// parseStopped reads the flags of a server that does not run. Flags that are
+// about a running one are refused.
+func parseStopped(c *cli.Context, k *checks) mysqlbackup.Instance {
+	for _, name := range []string{
+		"user", "password-file", "socket", "service", "stop-command", "start-command", "mysqld",
+		"allow-primary", "upgrade-safe", "replication-user", "replication-password-file",
+	} {
+		if c.IsSet(name) && isGiven(c, name) {
+			k.addf("--%s is of no use with --stopped", name)
+		}
+	}
+	datadir := absolute(k, c.String("datadir"))
+	if datadir != "" && c.String("defaults-file") == "" {
+		return mysqlbackup.Instance{Datadir: datadir}
+	}
+	return mysqlbackup.Instance{Datadir: datadir, Defaults: readDefaults(c, k)}
+}
+
+// hostName returns this host's name, "" if it is not known.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// tellBackup tells of a backup that was published.
+func (r *run) tellBackup(result *mysqlbackup.BackupResult) {
+	m := result.Manifest
+	s := m.Summary()
+	object := struct {
+		backupObject
+		CaughtUp *caughtUp `json:"caught_up,omitempty"`
+	}{newBackupObject(s), newCaughtUp(result.CaughtUp)}
+	r.out.Object(object)
+	r.out.Text("backup %s of %s/%s", s.Name, s.Keyspace, s.Shard)
+	r.out.Table(nil, [][]string{
+		{"size:", fmt.Sprintf("%s in %d files, folders and links", ui.Bytes(s.Plain), m.Files.Count)},
+		{"new:", fmt.Sprintf("%s, stored as %s", ui.Bytes(s.New), ui.Bytes(s.Stored))},
+		{"took:", fmt.Sprintf("%s, %s/s; the server was down for %s", ui.Seconds(s.Duration), rate(s.Plain, s.Duration), ui.Seconds(s.Downtime))},
+		{"position:", shortPosition(s)},
+	})
+	if object.CaughtUp != nil {
+		r.out.Text("%s", object.CaughtUp)
+	}
+}
+
+// rate is bytes per second, for people.
+func rate(bytes int64, seconds float64) string {
+	if seconds <= 0 {
+		return ui.Bytes(0)
+	}
+	return ui.Bytes(int64(float64(bytes) / seconds))
+}
+
+// caughtUp is a replica that has caught up, in JSON.
+type caughtUp struct {
+	SourceHost  string `json:"source_host"`
+	SourcePort  int    `json:"source_port"`
+	LagSeconds  int64  `json:"lag_seconds"`
+	Position    string `json:"position"`     // of the replica
+	FromPrimary bool   `json:"from_primary"` // it was compared with the primary's own position
+	ReadOnly    bool   `json:"read_only"`
+}
+
+// newCaughtUp returns nil for nil.
+func newCaughtUp(p *mysqlbackup.Proof) *caughtUp {
+	if p == nil {
+		return nil
+	}
+	return &caughtUp{p.Source.Host, p.Source.Port, p.LagSeconds, p.Reached.String(), p.FromPrimary, p.ReadOnly}
+}
+
+// String tells people.
+func (c *caughtUp) String() string {
+	than := "all that it had received"
+	if c.FromPrimary {
+		than = "all that the primary had"
+	}
+	return fmt.Sprintf("the replica has caught up: it replicates from %s, has %s, and is %d seconds behind",
+		mysqlbackup.HostPort{Host: c.SourceHost, Port: c.SourcePort}, than, c.LagSeconds)
+}

@@ -1,0 +1,88 @@
+package commands
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+)
+
+func (r *run) recoverCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "recover",
+		Usage: "finishes putting a server back",
+		Description: `Finishes putting a server back after a backup that was killed. What others have
+changed meanwhile is left as they made it. With --root, a shard's primary is
+looked up in the repository.
+
+Example:
+  shardseed recover --defaults-file /etc/mysql/my.cnf --service mysql \
+    --password-file /etc/shardseed/password`,
+		Flags: slices.Concat(
+			[]cli.Flag{defaultsFlag()},
+			connectionFlags(), serviceFlags(), replicationFlags(), []cli.Flag{stateFlag()},
+		),
+		Action: r.recover,
+	}
+}
+
+func (r *run) recover(c *cli.Context) error {
+	var k checks
+	k.positionals(c)
+	g := checkGlobals(c, &k)
+	opts := mysqlbackup.RecoverOptions{
+		Server:      parseInstance(c, &k),
+		Replication: parseReplication(c, &k),
+		StateDir:    stateDir(c, &k),
+		Progress:    r.out,
+	}
+	if err := k.err(c); err != nil {
+		return err
+	}
+	opts.Topology = r.knownPrimaries(c.Context, g.root)
+	result, err := mysqlbackup.Recover(c.Context, opts)
+	r.out.End()
+	if err != nil {
+		return err
+	}
+	if result.Pending {
+		r.out.Text("put back the server from which %s was being made since %s UTC", result.Backup, result.Started.UTC().Format(time.DateTime))
+	} else {
+		r.out.Text("there is nothing to put back")
+	}
+	r.out.Object(newRecoveredObject(result))
+	return nil
+}
+
+// knownPrimaries returns what knows the primaries of shards, nil if nothing
+// does. A repository that cannot be opened must not keep a server from being
+// put back.
+func (r *run) knownPrimaries(ctx context.Context, root string) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
+	if root == "" {
+		return nil
+	}
+	repo, err := openRepository(ctx, root)
+	if err != nil {
+		r.out.Warn("going on without knowing the shard's primary: " + err.Error())
+		return nil
+	}
+	return func(keyspace manifest.Keyspace, shard manifest.Shard) mysqlbackup.Topology {
+		return shardName{keyspace, shard}.record(repo)
+	}
+}
+
+// recoveredObject is the result of recover in JSON.
+type recoveredObject struct {
+	Type    string    `json:"type"`             // "recovered"
+	Pending bool      `json:"pending"`          // there was something to put back
+	Backup  string    `json:"backup,omitempty"` // that was being made: keyspace/shard/name
+	Started time.Time `json:"started,omitzero"` // UTC, whole seconds
+}
+
+func newRecoveredObject(result *mysqlbackup.RecoverResult) recoveredObject {
+	return recoveredObject{"recovered", result.Pending, result.Backup, result.Started.UTC().Truncate(time.Second)}
+}

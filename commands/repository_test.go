@@ -1,0 +1,196 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/cas/mem"
+	"github.com/shardseed/shardseed/index"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+)
+
+func newRepository(t *testing.T) *cas.Repository {
+	t.Helper()
+	now := func() time.Time { return time.Unix(0, 0) }
+	repo, err := cas.Create(t.Context(), new(mem.Backend), cas.Config{}, rand.Reader, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repo
+}
+
+// commit publishes record under key; store, if not nil, writes chunks first.
+func commit(t *testing.T, repo *cas.Repository, key cas.Key, record string, store func(w *cas.Writer)) []cas.ID {
+	t.Helper()
+	session, err := repo.Begin(t.Context(), key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := session.NewWriter(cas.WriterOptions{})
+	defer func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if store != nil {
+		store(w)
+	}
+	if err := session.Commit(t.Context(), w, []byte(record)); err != nil {
+		t.Fatal(err)
+	}
+	return w.Relied()
+}
+
+const testKey cas.Key = "commerce/-80/2026-08-01.131502.zone1-0000000101"
+
+func TestReadBackupRefuses(t *testing.T) {
+	var newer *manifest.VersionError
+	tests := []struct {
+		name   string
+		record string // "": none
+		is     func(error) bool
+		code   int
+	}{
+		{"nothing", "", func(err error) bool { return errors.Is(err, cas.ErrNotFound) }, exitFailed},
+		{"no manifest", "hello", func(err error) bool { return errors.Is(err, cas.ErrCorrupt) }, exitDamaged},
+		{"a manifest that makes no sense", `{"version":1}`, func(err error) bool { return errors.Is(err, cas.ErrCorrupt) }, exitDamaged},
+		{"a newer manifest", `{"version":99}`, func(err error) bool { return errors.As(err, &newer) }, exitFailed},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			repo := newRepository(t)
+			if test.record != "" {
+				commit(t, repo, testKey, test.record, nil)
+			}
+			m, err := readBackup(t.Context(), repo, testKey)
+			if err == nil || !test.is(err) {
+				t.Fatalf("got %v, %v", m, err)
+			}
+			if got := exitCode(t.Context(), err); got != test.code {
+				t.Errorf("exit code of %v: got %d, want %d", err, got, test.code)
+			}
+		})
+	}
+}
+
+func TestSummariesGoOnAfterDamage(t *testing.T) {
+	repo := newRepository(t)
+	commit(t, repo, testKey, "hello", nil)
+	commit(t, repo, testKey+"1", `{"version":99}`, nil)
+	list, err := summaries(t.Context(), repo, shardName{"commerce", "-80"})
+	if len(list) != 0 || err == nil {
+		t.Fatalf("got %v, %v, want no backups and an error", list, err)
+	}
+	if got := len(messages(err)); got != 2 {
+		t.Errorf("got %d messages, want 2: %v", got, err)
+	}
+	if got := exitCode(t.Context(), err); got != exitDamaged {
+		t.Errorf("exit code: got %d, want %d", got, exitDamaged)
+	}
+}
+
+func TestSummariesEndWithTheContext(t *testing.T) {
+	repo := newRepository(t)
+	commit(t, repo, testKey, "hello", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if list, err := summaries(ctx, repo, shardName{"commerce", "-80"}); err == nil {
+		t.Errorf("got %v, want an error", list)
+	}
+}
+
+func TestNoBackup(t *testing.T) {
+	shard := shardName{"commerce", "-80"}
+	var many []string
+	for i := range 12 {
+		many = append(many, fmt.Sprintf("k/%d", i))
+	}
+	tests := []struct {
+		name   string
+		shards []string
+		hints  string
+	}{
+		{"empty repository", nil, ""},
+		{"one", []string{"commerce/80-"}, "there are backups of commerce/80-"},
+		{"ten", many[:10], "there are backups of k/0, k/1, k/2, k/3, k/4, k/5, k/6, k/7, k/8, k/9"},
+		{"more", many, "there are backups of k/0, k/1, k/2, k/3, k/4, k/5, k/6, k/7, k/8, k/9 and 2 more"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			err := noBackup("list", shard, test.shards)
+			if !errors.Is(err, mysqlbackup.ErrNoBackup) {
+				t.Errorf("got %v, want mysqlbackup.ErrNoBackup", err)
+			}
+			if got := strings.Join(hint.Of(err), "|"); got != test.hints {
+				t.Errorf("hints: got %q, want %q", got, test.hints)
+			}
+		})
+	}
+}
+
+// A stored file is read as it was written, whether it is empty, a chunk, or
+// more than a leaf of its recipe holds.
+func TestRecipeReader(t *testing.T) {
+	const chunkSize = 4 << 10
+	for _, size := range []int{0, 1, chunkSize - 1, chunkSize, chunkSize + 1, cas.NodeFanout * chunkSize, cas.NodeFanout*chunkSize + 1} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			data := bytes.Repeat([]byte("0123456789abcdef!"), size/17+1)[:size]
+			repo := newRepository(t)
+			var root cas.ID
+			packs := commit(t, repo, testKey, "x", func(w *cas.Writer) { root = storeFile(t, w, data, chunkSize) })
+			chunks, err := index.OfPacks(t.Context(), repo, packs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader := repo.NewReader(chunks)
+			leaves, err := reader.LeafIDs(t.Context(), root, int64(size), chunkSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := &recipeReader{ctx: t.Context(), chunks: reader, leaves: leaves, left: int64(size), chunkSize: chunkSize}
+			got, err := io.ReadAll(iotest.HalfReader(file))
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("got %d bytes, %v, want %d", len(got), err, size)
+			}
+			if err := reader.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func storeFile(t *testing.T, w *cas.Writer, data []byte, chunkSize int) cas.ID {
+	t.Helper()
+	var leaves, ids []cas.ID
+	for len(data) > 0 {
+		plain := data[:min(chunkSize, len(data))]
+		data = data[len(plain):]
+		id := cas.Sum(plain)
+		if _, err := w.Put(t.Context(), cas.KindMeta, id, plain); err != nil {
+			t.Fatal(err)
+		}
+		if ids = append(ids, id); len(ids) == cas.NodeFanout || len(data) == 0 {
+			leaf, _, err := w.PutLeaf(t.Context(), ids)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaves, ids = append(leaves, leaf), nil
+		}
+	}
+	root, _, err := w.PutRoot(t.Context(), leaves)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}

@@ -1,0 +1,176 @@
+package commands_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/shardseed/shardseed/internal/mysqltest"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// serverConfig is what the stories' commands have in common; the flags that
+// differ stand in the scripts.
+const serverConfig = `
+root: %[1]s/root
+state-dir: %[1]s/state
+keyspace: commerce
+shard: -80
+user: %[2]s
+password-file: %[3]s
+mysqld: %[4]s
+replication-user: %[5]s
+replication-password-file: %[6]s
+catch-up-timeout: 1m
+stop-timeout: 30s
+start-timeout: 1m
+`
+
+// TestServerScripts runs the stories of testdata/script/server on both
+// flavors. Each has a primary and a replica that has caught up, both with the
+// fixture's data, and an empty target; the variables PRIMARY (HOST:PORT),
+// REPLICA and TARGET (defaults files); and a config.yaml.
+func TestServerScripts(t *testing.T) {
+	for _, flavor := range []replication.Flavor{replication.MySQL, replication.MariaDB} {
+		t.Run(string(flavor), func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 "../testdata/script/server",
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+				Setup:               func(env *testscript.Env) error { return startServers(env, flavor) },
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"exit":     exits,
+					"sql":      runSQL,
+					"write":    writeRows,
+					"equal":    compareServers,
+					"alive":    isAlive,
+					"killed":   kill,
+					"reset":    stopAndEmpty,
+					"position": comparePosition,
+				},
+			})
+		})
+	}
+}
+
+func startServers(env *testscript.Env, flavor replication.Flavor) error {
+	t, ok := env.T().(testing.TB)
+	if !ok {
+		return fmt.Errorf("a test of type %T cannot start servers", env.T())
+	}
+	primary := mysqltest.Start(t, flavor, mysqltest.Options{})
+	primary.LoadFixture(t)
+	replica := mysqltest.StartReplica(t, primary, mysqltest.Options{})
+	target := mysqltest.New(t, flavor, mysqltest.Options{})
+	env.Values["tb"] = t
+	env.Values["primary"], env.Values["replica"], env.Values["target"] = primary, replica, target
+	env.Setenv("SHARDSEED_CACHE_DIR", filepath.Join(env.WorkDir, "cache"))
+	env.Setenv("PRIMARY", primary.Address)
+	env.Setenv("PRIMARY_CNF", primary.DefaultsFile)
+	env.Setenv("REPLICA", replica.DefaultsFile)
+	env.Setenv("TARGET", target.DefaultsFile)
+	env.Setenv("TARGET_DATA", target.Datadir)
+	config := fmt.Sprintf(serverConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, primary.Program,
+		mysqltest.ReplUser, primary.ReplPasswordFile)
+	return os.WriteFile(filepath.Join(env.WorkDir, "config.yaml"), []byte(config), 0o600)
+}
+
+// server returns the story's server of a name, and its test.
+func server(ts *testscript.TestScript, name string) (*mysqltest.Server, testing.TB) {
+	srv, ok := ts.Value(name).(*mysqltest.Server)
+	if !ok {
+		ts.Fatalf("%q is no server of this story", name)
+	}
+	return srv, scriptTB{ts: ts, TB: mysqltestTB(ts)}
+}
+
+// scriptTB lets a failure of mysqltest end the script, which goes on in its
+// own goroutine.
+type scriptTB struct {
+	testing.TB
+	ts *testscript.TestScript
+}
+
+func (tb scriptTB) Fatalf(format string, args ...any) { tb.ts.Fatalf(format, args...) }
+func (tb scriptTB) Helper()                           {}
+
+func mysqltestTB(ts *testscript.TestScript) testing.TB {
+	tb, ok := ts.Value("tb").(testing.TB)
+	if !ok {
+		ts.Fatalf("the story has no test")
+	}
+	return tb
+}
+
+// runSQL is "sql SERVER STATEMENT...": it runs statements.
+func runSQL(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: sql SERVER STATEMENT...")
+	}
+	srv, tb := server(ts, args[0])
+	srv.Exec(tb, args[1:]...)
+}
+
+// writeRows is "write SERVER N": it commits N small transactions.
+func writeRows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: write SERVER N")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	srv, tb := server(ts, args[0])
+	srv.Write(tb, n)
+}
+
+// compareServers is "equal SERVER SERVER": the first waits for the second, then
+// all their tables and objects are equal.
+func compareServers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: equal REPLICA PRIMARY")
+	}
+	replica, tb := server(ts, args[0])
+	primary, _ := server(ts, args[1])
+	replica.WaitForReplica(tb, primary)
+	for _, diff := range [][]string{
+		mysqltest.Differences(replica.Checksums(tb), primary.Checksums(tb)),
+		mysqltest.Differences(replica.Objects(tb), primary.Objects(tb)),
+	} {
+		if len(diff) > 0 {
+			ts.Fatalf("%s and %s differ: %v", args[0], args[1], diff)
+		}
+	}
+}
+
+// isAlive is "[!] alive SERVER": its process runs.
+func isAlive(ts *testscript.TestScript, neg bool, args []string) {
+	srv, _ := server(ts, args[0])
+	if srv.Running() == neg {
+		ts.Fatalf("%s: running is %v", args[0], !neg)
+	}
+}
+
+// kill is "killed SERVER": it ends by SIGKILL.
+func kill(ts *testscript.TestScript, _ bool, args []string) {
+	srv, tb := server(ts, args[0])
+	srv.Kill(tb)
+}
+
+// stopAndEmpty is "reset SERVER": it is stopped and its data removed.
+func stopAndEmpty(ts *testscript.TestScript, _ bool, args []string) {
+	srv, tb := server(ts, args[0])
+	srv.Stop(tb)
+	ts.Check(os.RemoveAll(srv.Datadir))
+}
+
+// comparePosition is "position SERVER SERVER": both have executed the same.
+func comparePosition(ts *testscript.TestScript, _ bool, args []string) {
+	a, tb := server(ts, args[0])
+	b, _ := server(ts, args[1])
+	if got, want := a.Executed(tb), b.Executed(tb); got != want {
+		ts.Fatalf("%s has executed %s, %s %s", args[0], got, args[1], want)
+	}
+}

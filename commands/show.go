@@ -1,0 +1,139 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/ui"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
+)
+
+func (r *run) showCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "tells everything about a backup",
+		ArgsUsage: "KEYSPACE/SHARD NAME",
+		Description: `Tells everything about a backup; with --files also every file, its page check
+and the pages that failed it.
+
+Example:
+  shardseed show commerce/-80 2026-08-01.131502.zone1-0000000101 --root /backups`,
+		Flags: []cli.Flag{
+			switchFlag("files", "list the files too"),
+		},
+		Action: r.show,
+	}
+}
+
+func (r *run) show(c *cli.Context) error {
+	var k checks
+	root := checkGlobals(c, &k).repository(&k)
+	args := k.positionals(c, "KEYSPACE/SHARD", "NAME")
+	shard, name := parseShard(&k, args[0]), parseName(&k, args[1])
+	if err := k.err(c); err != nil {
+		return err
+	}
+	repo, err := openRepository(c.Context, root)
+	if err != nil {
+		return err
+	}
+	m, err := readBackup(c.Context, repo, manifest.Key(shard.keyspace, shard.shard, name))
+	if errors.Is(err, cas.ErrNotFound) {
+		return unknownBackup("show", shard, name)
+	}
+	if err != nil {
+		return err
+	}
+	r.out.Object(struct {
+		Type string `json:"type"` // "manifest"
+		*manifest.Manifest
+	}{"manifest", m})
+	r.out.Table(nil, factRows(m))
+	if c.Bool("files") {
+		if err := r.showFiles(c.Context, repo, m); err != nil {
+			return err
+		}
+	}
+	return r.out.Err()
+}
+
+// factRows is what people are told of a backup.
+func factRows(m *manifest.Manifest) [][]string {
+	s := m.Summary()
+	rows := [][]string{
+		{"backup:", m.Key().String()},
+		{"taken:", fmt.Sprintf("%s to %s UTC, %s", m.Started.UTC().Format(time.DateTime), m.Finished.UTC().Format(time.DateTime), ui.Seconds(s.Duration))},
+		{"server down:", ui.Seconds(m.Downtime)},
+		{"engine:", string(m.Engine)},
+		{"tool:", "shardseed " + m.ToolVersion},
+		{"tablet:", m.TabletAlias.String()},
+		{"host:", m.Host},
+		{"server:", strings.TrimSpace(fmt.Sprintf("%s %s %s", m.Server.Flavor, m.Server.Version, m.Server.VersionComment))},
+		{"server id:", strconv.FormatUint(uint64(m.Server.ID), 10)},
+	}
+	if m.Server.UUID != "" {
+		rows = append(rows, []string{"server uuid:", m.Server.UUID})
+	}
+	rows = append(rows, []string{"InnoDB:", fmt.Sprintf("%s, pages of %s, lower_case_table_names=%d",
+		m.Server.InnoDBDataFilePath, ui.Bytes(int64(m.Server.PageSize)), m.Server.LowerCaseTableNames)})
+	rows = append(rows, positionRows(m)...)
+	rows = append(rows, []string{"clean stop:", cleanStop(m.CleanStop)})
+	for _, root := range m.Roots {
+		rows = append(rows, []string{root.Name + ":", string(root.Path)})
+	}
+	rows = append(rows,
+		[]string{"size:", fmt.Sprintf("%s in %d files, folders and links", ui.Bytes(m.Totals.Plain), m.Files.Count)},
+		[]string{"new:", fmt.Sprintf("%s, stored as %s", ui.Bytes(m.Totals.New), ui.Bytes(m.Totals.Stored))},
+		[]string{"packs:", strconv.Itoa(len(m.Packs))},
+		[]string{"pages:", pageCounts(m.Pages)},
+	)
+	if m.Good() {
+		return append(rows, []string{"marks:", "none"})
+	}
+	for _, mark := range m.Marks {
+		rows = append(rows, []string{"mark:", mark.String()})
+	}
+	return rows
+}
+
+// positionRows is where replication stands in the backup.
+func positionRows(m *manifest.Manifest) [][]string {
+	if !m.PositionKnown {
+		return [][]string{{"position:", "not known"}}
+	}
+	p := m.Position
+	gtids := p.GTIDs()
+	if gtids == "" {
+		gtids = "no GTIDs"
+	}
+	rows := [][]string{{"position:", gtids}}
+	if p.BinlogFile != "" {
+		rows = append(rows, []string{"binary log:", fmt.Sprintf("%s at byte %d", p.BinlogFile, p.BinlogOffset)})
+	}
+	if m.Source != (manifest.Source{}) {
+		source := mysqlbackup.HostPort{Host: m.Source.Host, Port: m.Source.Port}.String()
+		if p.SourceFile != "" {
+			source += fmt.Sprintf(", %s at byte %d", p.SourceFile, p.SourceOffset)
+		}
+		rows = append(rows, []string{"source:", source})
+	}
+	return rows
+}
+
+func cleanStop(stop manifest.CleanStop) string {
+	if !stop.Proved {
+		return "not proved"
+	}
+	return fmt.Sprintf("proved at LSN %d: %s", stop.LSN, strings.Join(stop.Signals, ", "))
+}
+
+func pageCounts(p manifest.Pages) string {
+	return fmt.Sprintf("%d checked, %d bad, %d empty, %d without a checksum", p.Checked, p.Bad, p.Zero, p.Unchecked)
+}
