@@ -47,6 +47,13 @@ fuzz:
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh
 
+# shardseed beside restic, borg, tar with zstd and cp; prints what it writes to
+# bench/results.md. See newConfig in bench/config.go for its settings.
+.PHONY: bench
+bench: build servers
+	@scripts/bench-tools.sh
+	@go run ./bench
+
 # What was built; the servers and tools stay, since they are downloads.
 clean:
 	rm -rf bin

@@ -21,11 +21,13 @@ fail() {
 	exit 1
 }
 
-# wrap_borg makes bin/borg: borg's own program on the unpacked Python.
+# wrap_borg makes bin/borg: borg's own program on the unpacked Python, with all
+# of it compiled, as an installation does.
 wrap_borg() {
 	local python
 	python=$(cd "$out/borg/usr/bin" && echo python3.[0-9]*)
 	wrap borg "usr/bin/${python%% *}" borg
+	PYTHONHOME=$out/borg/usr "$out/bin/borg" -m compileall -q "$out"/borg/usr/lib/python3* >/dev/null || true # some are for other versions
 	sed -i -e "s|^exec|PYTHONHOME='$out/borg/usr' PYTHONPATH='$out/borg/usr/lib/python3/dist-packages' exec|" \
 		-e "s|\"\$@\"|'$out/borg/usr/bin/borg' \"\$@\"|" "$out/bin/borg"
 }
