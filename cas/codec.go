@@ -2,7 +2,7 @@ package cas
 
 import (
 	"bytes"
-	"crypto/subtle"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -39,8 +39,18 @@ func newDecoders() *decoders {
 }
 
 // unzip decodes one payload of exactly size plain bytes into dst, which is
-// grown if needed. It allocates no more than size asks for.
+// grown if needed.
 func (p *decoders) unzip(dst, payload []byte, size int) ([]byte, error) {
+	got, err := p.inflate(dst, payload, size)
+	if err == nil && len(got) != size {
+		return nil, fmt.Errorf("decode zstd: %d plain bytes, want %d", len(got), size)
+	}
+	return got, err
+}
+
+// inflate decodes one payload of at most size bytes into dst, which is grown if
+// needed. It allocates no more than size asks for.
+func (p *decoders) inflate(dst, payload []byte, size int) ([]byte, error) {
 	d := p.pool.Get().(*zstd.Decoder) //nolint:errcheck // the pool makes nothing else
 	defer p.pool.Put(d)
 	dst = sized(dst, size)
@@ -48,39 +58,26 @@ func (p *decoders) unzip(dst, payload []byte, size int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode zstd: %v", err)
 	}
-	if len(got) != size {
-		return nil, fmt.Errorf("decode zstd: %d plain bytes, want %d", len(got), size)
-	}
 	return got, nil
 }
 
-// difference returns what a frame holds: the plain bytes, of a delta their
-// difference to the base. It may be in dst, if that is large enough, or in
+// content returns what a frame holds: the plain bytes, of a delta the
+// difference to its base. It may be in dst, if that is large enough, or in
 // payload. Nothing is hashed.
-func (p *decoders) difference(dst []byte, f Frame, payload []byte) ([]byte, error) {
+func (p *decoders) content(dst []byte, f Frame, payload []byte) ([]byte, error) {
+	size := int(f.PlainSize)
 	switch f.Codec {
 	case CodecRaw:
-		if len(payload) != int(f.PlainSize) {
-			return nil, fmt.Errorf("raw payload has %d bytes, want %d", len(payload), f.PlainSize)
+		if len(payload) != size {
+			return nil, fmt.Errorf("raw payload has %d bytes, want %d", len(payload), size)
 		}
 		return payload, nil
-	case CodecZstd, CodecDelta:
-		return p.unzip(dst, payload, int(f.PlainSize))
+	case CodecZstd:
+		return p.unzip(dst, payload, size)
+	case CodecDelta:
+		return p.inflate(dst, payload, maxDifference(size))
 	}
 	return nil, fmt.Errorf("unknown codec %d", f.Codec)
-}
-
-// decode returns the plain bytes of a frame, as difference does. base is of use
-// for a delta only.
-func (p *decoders) decode(dst []byte, f Frame, payload, base []byte) ([]byte, error) {
-	if f.Codec == CodecDelta && len(base) != int(f.PlainSize) {
-		return nil, fmt.Errorf("base %s has %d bytes, its delta %d", f.Base.Short(), len(base), f.PlainSize)
-	}
-	plain, err := p.difference(dst, f, payload)
-	if err == nil && f.Codec == CodecDelta {
-		subtle.XORBytes(plain, plain, base)
-	}
-	return plain, err
 }
 
 // sized returns a buffer of length size: dst if it is large enough.
@@ -99,12 +96,13 @@ type encoders struct {
 
 // encoder compresses and verifies chunks, one at a time, in its own buffers.
 type encoder struct {
-	zstd     *zstd.Encoder
-	decoders *decoders
-	out      []byte // payload made last
-	delta    []byte // payload of a delta made last
-	xor      []byte // plain XOR base
-	check    []byte // payload decoded again
+	zstd       *zstd.Encoder
+	decoders   *decoders
+	out        []byte // payload made last
+	delta      []byte // payload of a delta made last
+	difference []byte
+	check      []byte // payload decoded again
+	applied    []byte // base with the difference applied
 }
 
 func newEncoders(level Level, decoders *decoders) *encoders {
@@ -138,8 +136,8 @@ func (p *encoders) acquire() *encoder {
 
 func (p *encoders) release(e *encoder) { p.pool.Put(e) }
 
-// clearWin is the part of the plain size, one clearWin-th, up to which a delta
-// is taken without a look at what the chunk is by itself.
+// clearWin: a delta of up to this part of the plain size, one eighth, is taken
+// without a look at what the chunk takes by itself.
 const clearWin = 8
 
 // encode makes f the frame of plain: codec and sizes are set, the payload
@@ -149,40 +147,64 @@ const clearWin = 8
 // with plain; it is valid until the next call, and is plain itself when raw.
 func (e *encoder) encode(f *Frame, plain, base []byte) ([]byte, error) {
 	f.PlainSize = uint32(len(plain))
+	e.delta = e.delta[:0]
 	if !f.Base.IsZero() {
 		if len(base) != len(plain) {
 			return nil, fmt.Errorf("base %s has %d bytes, the chunk %d", f.Base.Short(), len(base), len(plain))
 		}
-		e.xor = sized(e.xor, len(plain))
-		subtle.XORBytes(e.xor, plain, base)
-		e.delta = e.zstd.EncodeAll(e.xor, e.delta[:0])
+		e.difference = appendDifference(e.difference[:0], plain, base)
+		e.delta = e.zstd.EncodeAll(e.difference, e.delta)
 		if len(e.delta) <= len(plain)/clearWin {
-			return e.finish(f, CodecDelta, e.delta, plain, base)
+			return e.verifyDelta(f, plain, base)
 		}
 	}
 	e.out = e.zstd.EncodeAll(plain, e.out[:0])
-	if !f.Base.IsZero() && len(e.delta) < min(len(e.out), len(plain)) {
-		return e.finish(f, CodecDelta, e.delta, plain, base)
+	if size := len(e.delta); size > 0 && size < min(len(e.out), len(plain)) {
+		return e.verifyDelta(f, plain, base)
 	}
 	f.Depth, f.Base = 0, ID{}
 	if len(e.out) >= len(plain) {
 		f.Codec, f.StoredSize = CodecRaw, uint32(len(plain))
 		return plain, nil
 	}
-	return e.finish(f, CodecZstd, e.out, plain, nil)
+	return e.verify(f, plain)
 }
 
-// finish completes a frame whose payload is no longer than the chunk. It
-// decodes the payload and compares: compressors have had bugs.
-func (e *encoder) finish(f *Frame, codec Codec, payload, plain, base []byte) ([]byte, error) {
-	f.Codec, f.StoredSize = codec, uint32(len(payload))
-	got, err := e.decoders.decode(e.check, *f, payload, base)
+// verify completes a frame of the payload in out. It decodes the payload and
+// compares: compressors have had bugs.
+func (e *encoder) verify(f *Frame, plain []byte) ([]byte, error) {
+	f.Codec, f.StoredSize = CodecZstd, uint32(len(e.out))
+	got, err := e.decoders.content(e.check, *f, e.out)
 	if err != nil {
-		return nil, fmt.Errorf("verify %s frame of chunk %s: %w", f.Codec, f.ID.Short(), err)
+		return nil, verifyError(f, err)
 	}
 	e.check = got
 	if !bytes.Equal(got, plain) {
-		return nil, fmt.Errorf("verify %s frame of chunk %s: decodes to other bytes than were given", f.Codec, f.ID.Short())
+		return nil, verifyError(f, errOtherBytes)
 	}
-	return payload, nil
+	return e.out, nil
+}
+
+// verifyDelta likewise completes a frame of the payload in delta.
+func (e *encoder) verifyDelta(f *Frame, plain, base []byte) ([]byte, error) {
+	f.Codec, f.StoredSize = CodecDelta, uint32(len(e.delta))
+	got, err := e.decoders.content(e.check, *f, e.delta)
+	if err != nil {
+		return nil, verifyError(f, err)
+	}
+	e.check = got
+	e.applied = append(e.applied[:0], base...)
+	if err := applyDifference(e.applied, got); err != nil {
+		return nil, verifyError(f, err)
+	}
+	if !bytes.Equal(e.applied, plain) {
+		return nil, verifyError(f, errOtherBytes)
+	}
+	return e.delta, nil
+}
+
+var errOtherBytes = errors.New("decodes to other bytes than were given")
+
+func verifyError(f *Frame, err error) error {
+	return fmt.Errorf("verify %s frame of chunk %s: %w", f.Codec, f.ID.Short(), err)
 }

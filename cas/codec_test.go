@@ -2,6 +2,7 @@ package cas
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -39,6 +40,19 @@ func encodeOne(t testing.TB, level Level, base ID, plain, basePlain []byte) (Fra
 	return f, bytes.Clone(payload)
 }
 
+// decodeOne returns the plain bytes of a frame.
+func decodeOne(d *decoders, f Frame, payload, base []byte) ([]byte, error) {
+	content, err := d.content(nil, f, payload)
+	if err != nil || f.Codec != CodecDelta {
+		return content, err
+	}
+	if len(base) != int(f.PlainSize) {
+		return nil, errors.New("base of another length")
+	}
+	plain := bytes.Clone(base)
+	return plain, applyDifference(plain, content)
+}
+
 func TestCodecs(t *testing.T) {
 	text := bytes.Repeat([]byte("all work and no play "), 3000)
 	noise := randomBytes(1, 65536)
@@ -70,7 +84,7 @@ func TestCodecs(t *testing.T) {
 			if f.Codec != test.want || f.StoredSize > test.atMost || int(f.StoredSize) != len(payload) {
 				t.Errorf("%s: got %s of %d bytes, want %s of at most %d", test.name, f.Codec, f.StoredSize, test.want, test.atMost)
 			}
-			got, err := newDecoders().decode(nil, f, payload, test.base)
+			got, err := decodeOne(newDecoders(), f, payload, test.base)
 			if err != nil || !bytes.Equal(got, test.plain) {
 				t.Errorf("%s: decode: %v", test.name, err)
 			}
@@ -98,20 +112,20 @@ func TestDecodeRefuses(t *testing.T) {
 		{"raw of another size", edited(func(f *Frame) { f.Codec = CodecRaw }), payload, nil, "raw payload"},
 		{"no payload", f, nil, nil, "plain bytes, want"},
 		{"not zstd", f, []byte("not zstd at all"), nil, "decode zstd"},
-		{"delta without base", delta, payload, nil, "base"},
-		{"delta with a short base", delta, payload, plain[1:], "has 2999 bytes, its delta 3000"},
+		{"delta that is none", delta, payload, plain, "has a block at"},
+		{"delta longer than can be", edited(func(f *Frame) { f.Codec, f.PlainSize = CodecDelta, 2000 }), payload, plain[:2000], "decode zstd"},
 		{"unknown codec", edited(func(f *Frame) { f.Codec = 9 }), payload, nil, "unknown codec 9"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := newDecoders().decode(nil, test.frame, test.payload, test.base)
+			_, err := decodeOne(newDecoders(), test.frame, test.payload, test.base)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
 		})
 	}
 	for n := range payload {
-		if _, err := newDecoders().decode(nil, f, payload[:n], nil); err == nil {
+		if _, err := newDecoders().content(nil, f, payload[:n]); err == nil {
 			t.Errorf("payload cut to %d of %d bytes: no error", n, len(payload))
 		}
 	}
@@ -130,7 +144,7 @@ func TestDecodeIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 10 {
-		if _, err := decoders.decode(nil, f, bomb, nil); err == nil {
+		if _, err := decoders.content(nil, f, bomb); err == nil {
 			t.Error("no error")
 		}
 	}
@@ -144,15 +158,29 @@ func TestDecodeIsBounded(t *testing.T) {
 func TestEncodeVerifies(t *testing.T) {
 	plain := bytes.Repeat([]byte("abc"), 1000)
 	f, payload := encodeOne(t, LevelFastest, ID{}, plain, nil)
-	e := &encoder{decoders: newDecoders()}
+	e := &encoder{decoders: newDecoders(), out: payload}
 	other := bytes.Clone(plain)
 	other[7] ^= 1
-	if _, err := e.finish(&f, CodecZstd, payload, other, nil); err == nil || !strings.Contains(err.Error(), "other bytes") {
+	if _, err := e.verify(&f, other); err == nil || !strings.Contains(err.Error(), "other bytes") {
 		t.Errorf("other bytes: got %v", err)
 	}
 	f.PlainSize--
-	if _, err := e.finish(&f, CodecZstd, payload, plain, nil); err == nil {
+	if _, err := e.verify(&f, plain); err == nil {
 		t.Error("other length: no error")
+	}
+	base := bytes.Clone(plain)
+	base[2000] ^= 1
+	f, e.delta = encodeOne(t, LevelFastest, idOf("base"), plain, base)
+	if _, err := e.verifyDelta(&f, other, base); err == nil || !strings.Contains(err.Error(), "other bytes") {
+		t.Errorf("delta to other bytes: got %v", err)
+	}
+	e.delta = payload
+	if _, err := e.verifyDelta(&f, plain, base); err == nil || !strings.Contains(err.Error(), "has a block at") {
+		t.Errorf("delta that is none: got %v", err)
+	}
+	e.delta = e.delta[:10]
+	if _, err := e.verifyDelta(&f, plain, base); err == nil {
+		t.Error("delta that does not decode: no error")
 	}
 	forgetful := &decoders{pool: sync.Pool{New: func() any {
 		d, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(1<<10))
@@ -184,7 +212,7 @@ func FuzzDecode(f *testing.F) {
 	decoders := newDecoders()
 	f.Fuzz(func(t *testing.T, codec uint8, size uint16, payload, base []byte) {
 		frame := Frame{Codec: Codec(codec), PlainSize: uint32(size)}
-		got, err := decoders.decode(nil, frame, payload, base)
+		got, err := decodeOne(decoders, frame, payload, base)
 		if err == nil && len(got) != int(size) {
 			t.Errorf("%d plain bytes, want %d", len(got), size)
 		}
@@ -209,7 +237,7 @@ func FuzzEncode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("encode: %v", err)
 		}
-		got, err := decoders.decode(nil, frame, payload, base)
+		got, err := decodeOne(decoders, frame, payload, base)
 		if err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("decode %s: %v", frame.Codec, err)
 		}

@@ -409,10 +409,11 @@ func replacePayload(t *testing.T, backend *mem.Backend, pack *cas.Pack) {
 		t.Fatal(err)
 	}
 	for n := range payload {
+		const bitmap = 2 // bytes
 		for bit := range 8 {
 			payload[n] ^= 1 << bit
 			got, err := decoder.DecodeAll(payload, nil)
-			if err == nil && len(got) == len(want) && !bytes.Equal(got, want) {
+			if err == nil && len(got) == len(want) && bytes.Equal(got[:bitmap], want[:bitmap]) && !bytes.Equal(got, want) {
 				backend.Overwrite(cas.PackName(pack.ID), data)
 				return
 			}
@@ -420,4 +421,27 @@ func replacePayload(t *testing.T, backend *mem.Backend, pack *cas.Pack) {
 		}
 	}
 	t.Fatal("no bit of the payload can be changed")
+}
+
+// TestRely: packs that are named count for the commit as if a chunk of theirs
+// had been put; a dead one is refused.
+func TestRely(t *testing.T) {
+	repo, backend := newRepoUnchecked(t)
+	_, packs := versions(t, repo, 3)
+	ids := []cas.ID{packs[0].ID, packs[1].ID}
+	slices.SortFunc(ids, cas.ID.Compare)
+	session := begin(t, repo, key)
+	w := newWriter(t, session, cas.WriterOptions{})
+	if !w.Rely(ids) || !slices.Equal(w.Relied(), ids) {
+		t.Errorf("relies on %v, want %v", w.Relied(), ids)
+	}
+	backend.Remove(cas.PackName(packs[1].ID))
+	if err := session.Commit(t.Context(), w, nil); !errors.Is(err, cas.ErrNotFound) || !strings.Contains(err.Error(), packs[1].ID.Short()) {
+		t.Errorf("commit without a pack: got %v", err)
+	}
+	backend.Overwrite("damaged/"+packs[0].ID.String(), nil)
+	w = newWriter(t, begin(t, repo, "ks/-80/dead"), cas.WriterOptions{})
+	if w.Rely([]cas.ID{packs[2].ID, packs[0].ID}) || len(w.Relied()) != 0 {
+		t.Errorf("a damaged pack: relies on %v", w.Relied())
+	}
 }

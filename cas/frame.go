@@ -23,7 +23,7 @@ type Codec uint8
 const (
 	CodecRaw   Codec = 0 // the plain bytes
 	CodecZstd  Codec = 1 // one zstd frame
-	CodecDelta Codec = 2 // one zstd frame of plain XOR base
+	CodecDelta Codec = 2 // one zstd frame of the difference to the base
 )
 
 // String returns raw, zstd, delta or the number.
@@ -62,11 +62,11 @@ const (
 	frameHeaderSize = 84
 )
 
-// size returns the frame's length in the pack, header included.
-func (f Frame) size() int64 { return frameHeaderSize + int64(f.StoredSize) }
+// Size returns the frame's length in the pack, header included, in bytes.
+func (f Frame) Size() int64 { return frameHeaderSize + int64(f.StoredSize) }
 
 // end returns the offset behind the frame.
-func (f Frame) end() int64 { return f.Offset + f.size() }
+func (f Frame) end() int64 { return f.Offset + f.Size() }
 
 // validate refuses what no writer writes.
 func (f Frame) validate() error {

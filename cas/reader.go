@@ -147,18 +147,22 @@ func (r *Reader) deliver(ctx context.Context, w *window, fn func(int, []byte) er
 // blame finds the frame that decodes to other bytes than it should in a chain
 // whose outcome hashes to got.
 func (r *Reader) blame(ctx context.Context, chain Chain, got ID) error {
-	var plain []byte
+	s := slot{plain: make([]byte, chain[0].PlainSize)}
 	for i := len(chain) - 1; i > 0; i-- {
-		loc := chain[i]
-		stored, err := r.read(ctx, nil, loc, loc.size())
+		loc := &chain[i]
+		stored, err := r.read(ctx, nil, *loc, loc.Size())
 		if err != nil {
-			return chain.with(&loc, err)
+			return chain.with(loc, err)
 		}
-		if plain, err = unpack(r.repo.decoders, nil, loc, stored, plain); err != nil {
-			return chain.with(&loc, err)
+		content, err := unpack(r.repo.decoders, nil, *loc, stored)
+		if err == nil {
+			err = s.combine(loc, content)
 		}
-		if got := Sum(plain); got != loc.ID {
-			return chain.with(&loc, corrupt(loc, got, ""))
+		if err != nil {
+			return chain.with(loc, err)
+		}
+		if got := Sum(s.plain); got != loc.ID {
+			return chain.with(loc, corrupt(*loc, got, ""))
 		}
 	}
 	return corrupt(chain[0], got, "")
@@ -182,10 +186,9 @@ func (r *Reader) read(ctx context.Context, buf []byte, loc Location, size int64)
 	return buf, nil
 }
 
-// unpack checks the frame at the start of stored and returns what it holds, in
-// dst if that is large enough: plain bytes, or with a nil base of a delta the
-// difference.
-func unpack(d *decoders, dst []byte, loc Location, stored, base []byte) ([]byte, error) {
+// unpack checks the frame at the start of stored and returns its content, in dst
+// if that is large enough, or in stored.
+func unpack(d *decoders, dst []byte, loc Location, stored []byte) ([]byte, error) {
 	f, err := parseFrameHeader(stored)
 	if err != nil {
 		return nil, corrupt(loc, ID{}, err.Error())
@@ -195,16 +198,11 @@ func unpack(d *decoders, dst []byte, loc Location, stored, base []byte) ([]byte,
 		return nil, corrupt(loc, ID{}, fmt.Sprintf("frame is of chunk %s, %s, %d bytes for %d; expected %s, %d bytes for %d",
 			f.ID.Short(), f.Codec, f.StoredSize, f.PlainSize, loc.Codec, loc.StoredSize, loc.PlainSize))
 	}
-	payload := stored[frameHeaderSize:f.size()]
-	if base == nil {
-		dst, err = d.difference(dst, f, payload)
-	} else {
-		dst, err = d.decode(dst, f, payload, base)
-	}
+	content, err := d.content(dst, f, stored[frameHeaderSize:f.Size()])
 	if err != nil {
 		return nil, corrupt(loc, ID{}, err.Error())
 	}
-	return dst, nil
+	return content, nil
 }
 
 func corrupt(loc Location, got ID, reason string) error {

@@ -63,47 +63,60 @@ func (w *window) clear() {
 func (w *window) plan() []piece {
 	w.plain = sized(w.plain, w.size)
 	rest := w.plain
+	largest := 0
 	w.pieces = w.pieces[:0]
 	for i := range w.slots {
 		s := &w.slots[i]
-		s.plain, rest = rest[:s.chain[0].PlainSize], rest[s.chain[0].PlainSize:]
+		size := int(s.chain[0].PlainSize)
+		largest = max(largest, size)
+		s.plain, rest = rest[:size:size], rest[size:]
 		for n := range s.chain {
 			w.pieces = append(w.pieces, piece{&s.chain[n], s})
 		}
 	}
+	w.scratch = sized(w.scratch, maxDifference(largest))
 	slices.SortFunc(w.pieces, comparePieces)
 	return w.pieces
 }
 
 // combine decodes the frames of one run, each once, into its slots.
 func (w *window) combine(d *decoders, run []piece) error {
-	var got []byte
+	var content []byte
 	for n, p := range run {
-		if n > 0 && *p.loc == *run[n-1].loc {
-			p.slot.combine(got)
-			continue
+		if n == 0 || *p.loc != *run[n-1].loc {
+			dst := w.scratch
+			if p.loc.Codec == CodecZstd && !p.slot.begun {
+				dst = p.slot.plain
+			}
+			var err error
+			if content, err = unpack(d, dst, *p.loc, w.stored[p.loc.Offset-run[0].loc.Offset:]); err != nil {
+				return p.slot.chain.with(p.loc, err)
+			}
 		}
-		w.scratch = sized(w.scratch, int(p.loc.PlainSize))
-		dst := w.scratch
-		if !p.slot.begun {
-			dst = p.slot.plain
-		}
-		var err error
-		if got, err = unpack(d, dst, *p.loc, w.stored[p.loc.Offset-run[0].loc.Offset:], nil); err != nil {
+		if err := p.slot.combine(p.loc, content); err != nil {
 			return p.slot.chain.with(p.loc, err)
 		}
-		p.slot.combine(got)
 	}
 	return nil
 }
 
-// combine adds what one frame of the chain holds; it may be in the slot's own
-// buffer already if it is the first.
-func (s *slot) combine(part []byte) {
-	if s.begun {
-		subtle.XORBytes(s.plain, s.plain, part)
-		return
-	}
-	copy(s.plain, part) // nothing if it is the same memory
+// combine adds the content of one frame of the chain. It may be in the slot's
+// own buffer already if it is the first.
+func (s *slot) combine(loc *Location, content []byte) error {
+	begun := s.begun
 	s.begun = true
+	switch {
+	case loc.Codec != CodecDelta && begun:
+		subtle.XORBytes(s.plain, s.plain, content)
+		return nil
+	case loc.Codec != CodecDelta:
+		copy(s.plain, content) // nothing if it is the same memory
+		return nil
+	case !begun:
+		clear(s.plain)
+	}
+	if err := applyDifference(s.plain, content); err != nil {
+		return corrupt(*loc, ID{}, err.Error())
+	}
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 type WriterOptions struct {
 	Known       Locator // chunks stored earlier; may be nil
 	Compression Level
+	Wait        func(ctx context.Context, n int) error // called before n bytes are written, from several goroutines at once; nil: no limit
 }
 
 // Writer stores chunks in packs. Safe for concurrent use: callers compress in
@@ -26,7 +27,8 @@ type Writer struct {
 	known    Locator // may be nil
 	bases    *Reader // of known; nil as known is
 	encoders *encoders
-	target   int64 // size at which a pack is sealed, bytes
+	wait     func(ctx context.Context, n int) error // may be nil
+	target   int64                                  // size at which a pack is sealed, bytes
 	data     lane
 	meta     lane
 	sealing  chan struct{} // holds one token per pack being sealed
@@ -66,6 +68,7 @@ func (s *Session) NewWriter(opts WriterOptions) *Writer {
 		session:  s,
 		known:    opts.Known,
 		encoders: newEncoders(opts.Compression, s.repo.decoders),
+		wait:     opts.Wait,
 		target:   PackTarget,
 		data:     lane{kind: KindData},
 		meta:     lane{kind: KindMeta},
@@ -236,7 +239,7 @@ func (w *Writer) put(ctx context.Context, kind Kind, c Chunk, base Chain, basePl
 	if err := w.land(f, flight, err); err != nil {
 		return Put{}, err
 	}
-	return Put{New: true, Stored: f.size()}, nil
+	return Put{New: true, Stored: f.Size()}, nil
 }
 
 // lookup finds a chunk among those stored earlier: a copy whose packs, and those
@@ -268,6 +271,23 @@ func (w *Writer) usable(chain Chain, id ID, plainSize int) bool {
 		if w.session.dead(loc.Pack) {
 			return false
 		}
+	}
+	return true
+}
+
+// Rely notes that the backup needs these packs, which the caller has found to be
+// there: it refers to chunks in them that it does not put. It returns false, and
+// notes nothing, if one of them may not be relied on.
+func (w *Writer) Rely(packs []ID) bool {
+	for _, id := range packs {
+		if w.session.dead(id) {
+			return false
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, id := range packs {
+		w.relied[id] = struct{}{}
 	}
 	return true
 }
@@ -354,6 +374,11 @@ func (w *Writer) store(ctx context.Context, kind Kind, f *Frame, plain, base []b
 	payload, err := e.encode(f, plain, base)
 	if err != nil {
 		return err
+	}
+	if w.wait != nil {
+		if err := w.wait(ctx, int(f.Size())); err != nil {
+			return err
+		}
 	}
 	full, err := w.append(ctx, kind, f, payload)
 	if err != nil || full == nil {

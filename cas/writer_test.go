@@ -282,3 +282,25 @@ func TestCanceledPut(t *testing.T) {
 		t.Errorf("commit: got %v, want context.Canceled", err)
 	}
 }
+
+// TestWait: what is written is announced, with frame headers, and a refusal
+// ends the writer.
+func TestWait(t *testing.T) {
+	repo, _ := newRepo(t)
+	var announced atomic.Int64
+	opts := cas.WriterOptions{Wait: func(_ context.Context, n int) error {
+		announced.Add(int64(n))
+		return nil
+	}}
+	w := commit(t, repo, "ks/-80/waits", opts, noise(1, 100), noise(2, 200), noise(1, 100))
+	if want := int64(300 + 2*cas.FrameOverhead); announced.Load() != want || len(frames(w)) != 2 {
+		t.Errorf("announced %d bytes, want %d", announced.Load(), want)
+	}
+	opts.Wait = func(context.Context, int) error { return castest.ErrInjected }
+	w = newWriter(t, begin(t, repo, key), opts)
+	for range 2 {
+		if _, err := w.Put(t.Context(), cas.KindData, cas.Sum(noise(3, 10)), noise(3, 10)); !errors.Is(err, castest.ErrInjected) {
+			t.Errorf("got %v, want the refusal", err)
+		}
+	}
+}

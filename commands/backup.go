@@ -8,7 +8,9 @@ import (
 	"slices"
 
 	"github.com/urfave/cli/v2"
+	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -37,6 +39,17 @@ Example:
 				switchFlag("stopped", "the server does not run, or this is a mounted snapshot of its files"),
 				textFlag("datadir", "with --stopped: `DIR` with the data, if it is not the one in the defaults file"),
 				countFlag("concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are read, compressed and written at once"),
+				altsrc.NewStringFlag(&cli.StringFlag{
+					Name: "compression", Value: "fastest",
+					Usage: "how hard to compress, by `LEVEL`: fastest, default or better",
+				}),
+				switchFlag("rehash", "read all files, also those that have not changed since the last backup"),
+				altsrc.NewBoolFlag(&cli.BoolFlag{
+					Name: "pre-copy", DisableDefaultText: true, DefaultText: "on if more than 256 MiB must be read",
+					Usage: "store what is in the files once while the server still runs, so that it is down for a shorter time",
+				}),
+				rateFlag("read-limit", "`BYTES` per second to read of the server's files at most, such as 100MiB"),
+				rateFlag("write-limit", "`BYTES` per second to write into the repository at most"),
 				switchFlag("allow-primary", "back up a primary too; it takes no writes until it is put back"),
 				switchFlag("upgrade-safe", "stop the server by a slow shutdown, so that another version can start on the files"),
 			},
@@ -83,6 +96,12 @@ func (r *run) parseBackup(c *cli.Context) (opts mysqlbackup.BackupOptions, root 
 		Host:  hostName(), ToolVersion: toolVersion(),
 		AllowPrimary: c.Bool("allow-primary"),
 		UpgradeSafe:  c.Bool("upgrade-safe"),
+		Compression:  parseCompression(&k, c.String("compression")),
+		Rehash:       c.Bool("rehash"),
+		PreCopyFrom:  preCopyFrom(c),
+		ReadLimit:    parseRate(c, &k, "read-limit"),
+		WriteLimit:   parseRate(c, &k, "write-limit"),
+		Gentle:       true,
 		Concurrency:  count(c, &k, "concurrency", runtime.NumCPU()),
 		CatchUp:      parseCatchUp(c, &k),
 		Replication:  parseReplication(c, &k),
@@ -125,7 +144,7 @@ func parseRunning(c *cli.Context, k *checks) mysqlbackup.Instance {
 func parseStopped(c *cli.Context, k *checks) mysqlbackup.Instance {
 	for _, name := range []string{
 		"user", "password-file", "socket", "service", "stop-command", "start-command", "mysqld",
-		"allow-primary", "upgrade-safe", "replication-user", "replication-password-file",
+		"allow-primary", "upgrade-safe", "pre-copy", "replication-user", "replication-password-file",
 	} {
 		if c.IsSet(name) && isGiven(c, name) {
 			k.addf("--%s is of no use with --stopped", name)
@@ -136,6 +155,35 @@ func parseStopped(c *cli.Context, k *checks) mysqlbackup.Instance {
 		return mysqlbackup.Instance{Datadir: datadir}
 	}
 	return mysqlbackup.Instance{Datadir: datadir, Defaults: readDefaults(c, k)}
+}
+
+// parseCompression reads the value of --compression.
+func parseCompression(k *checks, text string) cas.Level {
+	switch text {
+	case "fastest":
+		return cas.LevelFastest
+	case "default":
+		return cas.LevelDefault
+	case "better":
+		return cas.LevelBetter
+	}
+	k.addf("flag --compression: %q is neither fastest, default nor better", text)
+	return 0
+}
+
+// preCopyWorth is how much there must be to read for a pre-copy by default, in
+// bytes: less takes about a second.
+const preCopyWorth = 256 << 20
+
+// preCopyFrom returns from how many bytes on a pre-copy is made.
+func preCopyFrom(c *cli.Context) int64 {
+	switch {
+	case !c.IsSet("pre-copy"):
+		return preCopyWorth
+	case c.Bool("pre-copy"):
+		return 0
+	}
+	return -1
 }
 
 // hostName returns this host's name, "" if it is not known.

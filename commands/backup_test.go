@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/urfave/cli/v2"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
@@ -96,8 +97,9 @@ func TestParseBackup(t *testing.T) {
 			StopTimeout: time.Hour, StartTimeout: time.Hour,
 		},
 		Concurrency: runtime.NumCPU(),
-		CatchUp:     mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Hour},
-		StateDir:    "/s",
+		PreCopyFrom: 256 << 20, Gentle: true,
+		CatchUp:  mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Hour},
+		StateDir: "/s",
 	}
 	where := []string{"zone1-101", "--keyspace=commerce", "--shard=-80", "--root=/r", "--cache-dir=/c", "--state-dir=/s"}
 	tests := []struct {
@@ -126,14 +128,21 @@ func TestParseBackup(t *testing.T) {
 				"--defaults-file", h.cnf, "--service", "mysql", "--user", "backup", "--password-file", h.password, "--socket", "/run/b.sock",
 				"--concurrency", "3", "--allow-primary", "--upgrade-safe", "--catch-up-lag", "5s", "--catch-up-timeout", "2m",
 				"--replication-user", "repl", "--replication-password-file", h.password, "--stop-timeout", "3m", "--start-timeout", "4m",
+				"--compression", "better", "--rehash", "--pre-copy", "--read-limit", "100MiB", "--write-limit", "50 MB",
 			},
 			func(o *mysqlbackup.BackupOptions) {
+				o.Compression, o.Rehash, o.PreCopyFrom, o.ReadLimit, o.WriteLimit = cas.LevelBetter, true, 0, 100<<20, 50_000_000
 				o.Server.Conn = mysqlbackup.Connection{Socket: "/run/b.sock", Credentials: mysqlbackup.Credentials{User: "backup", Password: "secret "}}
 				o.Concurrency, o.AllowPrimary, o.UpgradeSafe = 3, true, true
 				o.CatchUp = mysqlbackup.CatchUp{Lag: 5 * time.Second, Timeout: 2 * time.Minute}
 				o.Replication = mysqlbackup.Credentials{User: "repl", Password: "secret "}
 				o.Server.StopTimeout, o.Server.StartTimeout = 3*time.Minute, 4*time.Minute
 			},
+		},
+		{
+			"no pre-copy",
+			[]string{"--defaults-file", h.cnf, "--service", "mysql", "--pre-copy=false", "--compression=default"},
+			func(o *mysqlbackup.BackupOptions) { o.PreCopyFrom, o.Compression = -1, cas.LevelDefault },
 		},
 		{
 			"stopped, by its folder",
@@ -194,6 +203,9 @@ func TestParseBackupRefuses(t *testing.T) {
 		}},
 		{"names", append([]string{"--service=x", "--defaults-file", h.cnf, "--root=/r", "zone1"}, "--keyspace=a b", "--shard=x-y"), []string{
 			`parse keyspace "a b"`, `parse shard "x-y"`, `parse tablet alias "zone1"`,
+		}},
+		{"limits", append([]string{"--read-limit=fast", "--write-limit=0", "--compression=best"}, service...), []string{
+			`flag --compression: "best" is neither`, `flag --read-limit: "fast" is no number`, `flag --write-limit: "0" is no number`,
 		}},
 		{"nobody runs it", running, []string{"who stops and starts the server?"}},
 		{"everybody runs it", append([]string{"--mysqld", h.mysqld, "--stop-command=a"}, service...), []string{

@@ -86,6 +86,7 @@ func (r *run) app() *cli.App {
 			r.recoverCommand(),
 			r.listCommand(),
 			r.showCommand(),
+			r.statsCommand(),
 			r.removeCommand(),
 			r.primaryCommand(),
 			r.reindexCommand(),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
@@ -37,6 +38,25 @@ func timeFlag(name string, value time.Duration, usage string) cli.Flag {
 // text describes.
 func countFlag(name, text, usage string) cli.Flag {
 	return altsrc.NewIntFlag(&cli.IntFlag{Name: name, DefaultText: text, Usage: usage})
+}
+
+// rateFlag likewise makes a flag with a number of bytes per second.
+func rateFlag(name, usage string) cli.Flag {
+	return altsrc.NewStringFlag(&cli.StringFlag{Name: name, DefaultText: "no limit", Usage: usage})
+}
+
+// parseRate returns the value of a flag made by rateFlag; 0 is no limit.
+func parseRate(c *cli.Context, k *checks, name string) int64 {
+	text := c.String(name)
+	if text == "" {
+		return 0
+	}
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > 1<<50 {
+		k.addf("flag --%s: %q is no number of bytes per second, such as 100MiB", name, text)
+		return 0
+	}
+	return int64(n)
 }
 
 // globalFlags returns the flags of every command.

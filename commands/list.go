@@ -12,6 +12,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
 )
 
 func (r *run) listCommand() *cli.Command {
@@ -70,17 +71,27 @@ func (r *run) listNothing(ctx context.Context, repo *cas.Repository, shard shard
 // summaries returns the backups of the shard, oldest first, and why some that
 // are listed could not be read.
 func summaries(ctx context.Context, repo *cas.Repository, shard shardName) ([]manifest.Summary, error) {
+	found, err := manifests(ctx, repo, shard)
+	list := make([]manifest.Summary, len(found))
+	for i, m := range found {
+		list[i] = m.Summary()
+	}
+	return list, err
+}
+
+// manifests likewise returns their whole records.
+func manifests(ctx context.Context, repo *cas.Repository, shard shardName) ([]*manifest.Manifest, error) {
 	keys, err := repo.Keys(ctx, string(shard.keyspace), string(shard.shard))
 	if err != nil {
 		return nil, err
 	}
-	var list []manifest.Summary
+	var list []*manifest.Manifest
 	var failed []error
 	for _, key := range keys {
-		m, err := readBackup(ctx, repo, key)
+		m, err := mysqlbackup.ReadManifest(ctx, repo, key)
 		switch {
 		case err == nil:
-			list = append(list, m.Summary())
+			list = append(list, m)
 		case errors.Is(err, cas.ErrNotFound): // removed since it was listed
 		case ctx.Err() != nil:
 			return list, err

@@ -82,30 +82,6 @@ func noBackup(verb string, shard shardName, shards []string) error {
 	return hint.Wrap(err, "there are backups of "+strings.Join(shards, ", ")+more)
 }
 
-// readBackup returns the manifest of a backup. It returns cas.ErrNotFound if
-// there is no such backup, and cas.ErrCorrupt if its record is damaged.
-func readBackup(ctx context.Context, repo *cas.Repository, key cas.Key) (*manifest.Manifest, error) {
-	record, err := repo.Record(ctx, key)
-	if errors.Is(err, cas.ErrRevoked) {
-		return nil, fmt.Errorf("backup %s: %w", key, cas.ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
-	m, err := manifest.Decode(record)
-	var newer *manifest.VersionError
-	if errors.As(err, &newer) {
-		return nil, fmt.Errorf("backup %s: %w", key, err)
-	}
-	if err == nil && m.Key() != key {
-		err = fmt.Errorf("it is the record of %s", m.Key())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("backup %s: %w", key, &cas.CorruptError{Name: "manifests/" + string(key), Reason: err.Error()})
-	}
-	return m, nil
-}
-
 // unknownBackup is what a command says if there is no backup of that name.
 func unknownBackup(verb string, shard shardName, name manifest.Name) error {
 	return hint.Wrap(fmt.Errorf("%s %s %s: no such backup", verb, shard, name),

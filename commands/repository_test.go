@@ -1,20 +1,16 @@
 package commands
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/mem"
-	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -73,7 +69,7 @@ func TestReadBackupRefuses(t *testing.T) {
 			if test.record != "" {
 				commit(t, repo, testKey, test.record, nil)
 			}
-			m, err := readBackup(t.Context(), repo, testKey)
+			m, err := mysqlbackup.ReadManifest(t.Context(), repo, testKey)
 			if err == nil || !test.is(err) {
 				t.Fatalf("got %v, %v", m, err)
 			}
@@ -137,60 +133,4 @@ func TestNoBackup(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A stored file is read as it was written, whether it is empty, a chunk, or
-// more than a leaf of its recipe holds.
-func TestRecipeReader(t *testing.T) {
-	const chunkSize = 4 << 10
-	for _, size := range []int{0, 1, chunkSize - 1, chunkSize, chunkSize + 1, cas.NodeFanout * chunkSize, cas.NodeFanout*chunkSize + 1} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			data := bytes.Repeat([]byte("0123456789abcdef!"), size/17+1)[:size]
-			repo := newRepository(t)
-			var root cas.ID
-			packs := commit(t, repo, testKey, "x", func(w *cas.Writer) { root = storeFile(t, w, data, chunkSize) })
-			chunks, err := index.OfPacks(t.Context(), repo, packs)
-			if err != nil {
-				t.Fatal(err)
-			}
-			reader := repo.NewReader(chunks)
-			leaves, err := reader.LeafIDs(t.Context(), root, int64(size), chunkSize)
-			if err != nil {
-				t.Fatal(err)
-			}
-			file := &recipeReader{ctx: t.Context(), chunks: reader, leaves: leaves, left: int64(size), chunkSize: chunkSize}
-			got, err := io.ReadAll(iotest.HalfReader(file))
-			if err != nil || !bytes.Equal(got, data) {
-				t.Errorf("got %d bytes, %v, want %d", len(got), err, size)
-			}
-			if err := reader.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func storeFile(t *testing.T, w *cas.Writer, data []byte, chunkSize int) cas.ID {
-	t.Helper()
-	var leaves, ids []cas.ID
-	for len(data) > 0 {
-		plain := data[:min(chunkSize, len(data))]
-		data = data[len(plain):]
-		id := cas.Sum(plain)
-		if _, err := w.Put(t.Context(), cas.KindMeta, id, plain); err != nil {
-			t.Fatal(err)
-		}
-		if ids = append(ids, id); len(ids) == cas.NodeFanout || len(data) == 0 {
-			leaf, _, err := w.PutLeaf(t.Context(), ids)
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaves, ids = append(leaves, leaf), nil
-		}
-	}
-	root, _, err := w.PutRoot(t.Context(), leaves)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return root
 }

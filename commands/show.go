@@ -44,7 +44,7 @@ func (r *run) show(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := readBackup(c.Context, repo, manifest.Key(shard.keyspace, shard.shard, name))
+	m, err := mysqlbackup.ReadManifest(c.Context, repo, manifest.Key(shard.keyspace, shard.shard, name))
 	if errors.Is(err, cas.ErrNotFound) {
 		return unknownBackup("show", shard, name)
 	}

@@ -125,6 +125,23 @@ func (x *Index) copies(id cas.ID) []cas.Location {
 	return all
 }
 
+// HasPacks tells whether all packs are there, alive and indexed: a chunk that
+// one of them holds counts as present if they hold its bases too.
+func (x *Index) HasPacks(ids []cas.ID) bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	known := make(map[cas.ID]struct{}, len(x.live))
+	for _, id := range x.live {
+		known[id] = struct{}{}
+	}
+	for _, id := range ids {
+		if _, inFile := known[id]; !inFile && !x.overlay.has(id) {
+			return false
+		}
+	}
+	return !x.broken.Load()
+}
+
 // Add takes in packs that this process has written, in memory; [Index.Save], or
 // the next Open, puts them into the file. It keeps nothing of what it is given.
 func (x *Index) Add(packs []*cas.Pack) error {

@@ -628,3 +628,26 @@ func TestModel(t *testing.T) {
 		}
 	})
 }
+
+// HasPacks knows packs from the file and those that were added, and no dead ones.
+func TestHasPacks(t *testing.T) {
+	dir := fastDir(t)
+	repo := newRepository(pack(1, full(1)), pack(2, full(2)), pack(3, full(3)))
+	repo.kill(pack(3).ID)
+	x := open(t, dir, repo)
+	if err := x.Add([]*cas.Pack{pack(4, full(4))}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		packs []uint32
+		want  bool
+	}{{nil, true}, {[]uint32{1}, true}, {[]uint32{2, 1, 4}, true}, {[]uint32{1, 3}, false}, {[]uint32{5}, false}} {
+		var ids []cas.ID
+		for _, n := range test.packs {
+			ids = append(ids, pack(n).ID)
+		}
+		if got := x.HasPacks(ids); got != test.want {
+			t.Errorf("packs %v: got %v, want %v", test.packs, got, test.want)
+		}
+	}
+}

@@ -127,6 +127,14 @@ func (m *Memory) location(e *entry) cas.Location {
 	return cas.Location{Pack: m.packs[e.pack], Frame: f}
 }
 
+// has tells whether the pack's frames are in the index.
+func (m *Memory) has(pack cas.ID) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	_, known := m.known[pack]
+	return known
+}
+
 // within tells whether all packs are among known.
 func (m *Memory) within(known map[cas.ID]struct{}) bool {
 	m.mu.RLock()

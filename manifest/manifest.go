@@ -47,7 +47,7 @@ type Manifest struct {
 	CleanStop     CleanStop            `json:"clean_stop"`
 	Position      replication.Position `json:"position"` // meaningless unless PositionKnown
 	PositionKnown bool                 `json:"position_known"`
-	Source        Source               `json:"source,omitzero"` // zero: the server replicated from nowhere
+	Source        Source               `json:"source,omitzero"`    // zero: the server replicated from nowhere
 	Channels      []Channel            `json:"channels,omitempty"` // from which the server replicated; the first is Source's
 	State         State                `json:"state"`
 	MyCnf         string               `json:"my_cnf"` // for information; always through RedactConfig

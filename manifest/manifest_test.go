@@ -381,3 +381,25 @@ func FuzzDecode(f *testing.F) {
 	f.Add(bytes.Replace(data, []byte("mysql:"), []byte("mariadb:"), 1))
 	f.Fuzz(checkManifest)
 }
+
+// TestChannels records a replica of several sources; a manifest without
+// channels has no such field.
+func TestChannels(t *testing.T) {
+	t.Parallel()
+	m := example(t)
+	if strings.Contains(string(encode(t, m)), "channels") {
+		t.Error("a manifest without channels has the field")
+	}
+	m.Channels = []Channel{
+		{Name: "a", Source: m.Source, ServerUUID: "9b1f9a02-71ca-11e1-9e33-c80aa9429562", ServerID: 7, AutoPosition: true},
+		{Source: Source{Host: "db-02", Port: 3307}, File: "binlog.000007", Offset: 1 << 40, Filters: "Replicate_Do_DB=a"},
+	}
+	got, err := Decode(encode(t, m))
+	if err != nil || !slices.Equal(got.Channels, m.Channels) {
+		t.Errorf("got %+v, %v, want %+v", got, err, m.Channels)
+	}
+	m.Channels[1].Source.Port, m.Channels[0].Name = 65536, "\xff"
+	if err := m.Validate(); err == nil || !strings.Contains(err.Error(), "channel 2: 65536 is not a port") || !strings.Contains(err.Error(), "channel 1: name") {
+		t.Errorf("got %v, want both refused", err)
+	}
+}

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -33,7 +35,12 @@ type BackupOptions struct {
 	AllowPrimary bool
 	UpgradeSafe  bool // slow shutdown, so that the next major version can start on the files
 	Compression  cas.Level
-	Concurrency  int // workers; at least 1
+	Concurrency  int   // workers; at least 1
+	Rehash       bool  // read all files, also those that seem unchanged
+	PreCopyFrom  int64 // bytes of files from which on they are stored once while the server still runs; negative: never
+	ReadLimit    int64 // bytes per second that are read of the files; 0: no limit
+	WriteLimit   int64 // likewise, that are written into the repository
+	Gentle       bool  // let other processes go first; ends threads, so that children with a parent-death signal may end
 
 	Topology    Topology
 	CatchUp     CatchUp
@@ -69,7 +76,12 @@ type backupRun struct {
 	index   *index.Index
 	session *cas.Session
 	writer  *cas.Writer
+	reader  *cas.Reader // of what the index knows
 	parent  *parent
+	reuses  int               // backups in a row, this one included, that took unchanged files over
+	seen    []fileHint        // what the files are like
+	early   map[fileKey]*like // what a pre-copy has stored
+	moved   *copier           // of the pre-copy; nil: none was made
 	lock    *spaceLock
 	copier  *copier
 	files   []manifest.File
@@ -106,6 +118,9 @@ func Backup(ctx context.Context, opts BackupOptions) (_ *BackupResult, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.closeStore(ctx)) }()
+	if err := b.preCopy(ctx); err != nil {
+		return nil, err
+	}
 	return b.run(ctx, srv, state)
 }
 
@@ -206,6 +221,10 @@ func (b *backupRun) takeAside(ctx context.Context, srv *server) error {
 	if b.record.Position, err = srv.position(ctx, channels); err != nil {
 		return err
 	}
+	// Not earlier: until now replication could make tablespaces.
+	if b.spaces, err = srv.tablespaces(ctx); err != nil {
+		return err
+	}
 	b.record.Channels = recordChannels(channels)
 	b.record.PositionKnown = true
 	return b.stop(ctx, srv)
@@ -239,36 +258,6 @@ func (b *backupRun) stopReplication(ctx context.Context, srv *server) error {
 		}
 	}
 	return b.checkTempTables(ctx, srv)
-}
-
-// closeGaps applies what parallel appliers left out.
-func (b *backupRun) closeGaps(ctx context.Context, srv *server, c channelState) error {
-	statement := srv.dialect.StartUntilGapsClosed(c.Name)
-	if statement == "" || !c.SQLRunning {
-		return nil
-	}
-	vars, err := srv.variables(ctx)
-	if err != nil {
-		return err
-	}
-	if !leavesGaps(srv, vars) {
-		return nil
-	}
-	if err := srv.exec(ctx, statement); err != nil {
-		return err
-	}
-	return poll(ctx, "the gaps of parallel appliers to close", b.Server.StopTimeout, func(ctx context.Context) (bool, error) {
-		channels, err := srv.channels(ctx)
-		if err != nil {
-			return false, err
-		}
-		for _, now := range channels {
-			if now.Channel == c.Name && now.SQLRunning != replication.ThreadStopped {
-				return false, nil
-			}
-		}
-		return true, nil
-	})
 }
 
 // checkTempTables refuses to stop a replica that has applied half a session's
@@ -389,7 +378,16 @@ func (b *backupRun) copyAll(ctx context.Context) error {
 	return b.seal(ctx)
 }
 
+// newCopier returns a copier that compares with the parent.
+func (b *backupRun) newCopier() *copier {
+	return &copier{
+		writer: b.writer, chunkSize: b.Store.Repo.ChunkSize(), workers: b.Concurrency, layout: b.layout, parent: b.parent,
+		limit: throttle.New(b.ReadLimit, b.Now), gentle: b.Gentle, progress: b.Progress,
+	}
+}
+
 func (b *backupRun) copyFiles(ctx context.Context) error {
+	listed := b.Now()
 	selected, err := selectFiles(b.layout, b.external())
 	if err != nil {
 		return err
@@ -397,18 +395,25 @@ func (b *backupRun) copyFiles(ctx context.Context) error {
 	for _, path := range selected.skipped {
 		b.Progress.Warn(path + " is neither a file nor a folder and is left out")
 	}
-	b.copier = &copier{
-		writer: b.writer, chunkSize: b.Store.Repo.ChunkSize(), workers: b.Concurrency, layout: b.layout, parent: b.parent, progress: b.Progress,
-	}
+	b.copier = b.newCopier()
+	b.copier.unchanged = b.findUnchanged(selected.files)
+	b.copier.early = b.early
 	if b.files, err = b.copier.copyFiles(ctx, selected.files); err != nil {
 		return err
+	}
+	for _, problem := range slices.Concat(b.copier.problems, b.writer.Problems()) {
+		b.Progress.Warn(fmt.Sprintf("stored in full instead of as a delta: %v", problem))
 	}
 	after, err := selectFiles(b.layout, b.external())
 	if err != nil {
 		return err
 	}
 	b.record.Roots = selected.roots
-	return sameFiles(selected.files, after.files)
+	if err := sameFiles(selected.files, after.files); err != nil {
+		return err
+	}
+	b.notice(selected.files, after.files, listed, b.copier.zeros)
+	return nil
 }
 
 // external lists the tablespaces outside the layout's folders.
@@ -442,6 +447,10 @@ func (b *backupRun) seal(ctx context.Context) error {
 	b.record.Totals = manifest.Totals{
 		Plain: b.copier.plain.Load(), Zero: b.copier.zero.Load(), New: b.copier.fresh.Load(),
 		Chunks: b.copier.chunks.Load(), NewChunks: b.copier.freshChunks.Load(),
+	}
+	if b.moved != nil {
+		b.record.Totals.New += b.moved.fresh.Load()
+		b.record.Totals.NewChunks += b.moved.freshChunks.Load()
 	}
 	for _, pack := range b.writer.Packs() {
 		b.record.Totals.Stored += pack.Size
@@ -498,7 +507,11 @@ func (b *backupRun) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.session.Commit(ctx, b.writer, data)
+	if err := b.session.Commit(ctx, b.writer, data); err != nil {
+		return err
+	}
+	b.saveHints()
+	return nil
 }
 
 // publishAlone publishes a backup whose server does not come back, with a mark:
@@ -520,11 +533,13 @@ func (b *backupRun) finish(ctx context.Context, srv *server) (*BackupResult, err
 	if err := b.putBack(context.WithoutCancel(ctx), srv); err != nil {
 		return result, b.notPutBack(err)
 	}
-	proof, err := b.catchUp(ctx, srv)
-	if err != nil {
-		return result, as(ErrPutBack, err)
+	if !b.keeper.promotedNow {
+		proof, err := b.catchUp(ctx, srv)
+		if err != nil {
+			return result, as(ErrPutBack, err)
+		}
+		result.CaughtUp = proof
 	}
-	result.CaughtUp = proof
 	if !b.record.Good() {
 		return result, b.marked()
 	}

@@ -33,12 +33,14 @@ type chase struct {
 	skip     map[string]bool // channels that are not waited for
 	accounts accounts
 	progress Progress
+	received map[string]replication.ReplicaStatus // by channel, when it was first looked at
 }
 
 // run waits until both threads of all channels run, the primary's position as
 // it is now is reached and the lag is below the limit.
 func (c *chase) run(ctx context.Context, srv *server) (*Proof, error) {
 	proof := &Proof{}
+	c.received = map[string]replication.ReplicaStatus{}
 	if !c.primary.IsZero() {
 		target, err := c.readTarget(ctx)
 		if err != nil {
@@ -147,30 +149,34 @@ func (c *chase) lookAt(channel replication.ReplicaStatus, p *Proof) error {
 	if channel.Delay > 0 {
 		return nil // what it has received is not applied on purpose
 	}
+	first, ok := c.received[channel.Channel]
+	if !ok {
+		first = channel
+		c.received[channel.Channel] = first
+	}
 	if !p.FromPrimary {
-		p.Target = channel.Retrieved
+		p.Target = first.Retrieved
 		if !p.Reached.Contains(p.Target) {
 			return missing(p.Target, p.Reached)
 		}
 	}
-	return c.lookAtFiles(channel, source, p)
+	return c.lookAtFiles(channel, first, p)
 }
 
 // lookAtFiles judges a channel that replicates by file and position: it must
-// have applied all that it has received, and all that its source had when the
+// have applied all that it had received, and that its source had, when the
 // chase began.
-func (c *chase) lookAtFiles(channel replication.ReplicaStatus, source HostPort, p *Proof) error {
+func (c *chase) lookAtFiles(channel, first replication.ReplicaStatus, p *Proof) error {
 	if channel.AutoPosition {
 		return nil
 	}
-	if !replication.LogReached(channel.SourceFile, channel.SourceOffset, channel.ReadFile, channel.ReadOffset) {
-		return fmt.Errorf("replication from %s: received up to %s:%d, applied up to %s:%d",
-			source, channel.ReadFile, channel.ReadOffset, channel.SourceFile, channel.SourceOffset)
+	source := HostPort{Host: channel.SourceHost, Port: channel.SourcePort}
+	file, offset := first.ReadFile, first.ReadOffset
+	if p.FromPrimary && source == c.primary && p.Target.BinlogFile != "" {
+		file, offset = p.Target.BinlogFile, p.Target.BinlogOffset
 	}
-	if !p.FromPrimary || source != c.primary || p.Target.BinlogFile == "" ||
-		replication.LogReached(channel.SourceFile, channel.SourceOffset, p.Target.BinlogFile, p.Target.BinlogOffset) {
+	if replication.LogReached(channel.SourceFile, channel.SourceOffset, file, offset) {
 		return nil
 	}
-	return fmt.Errorf("replication from %s: applied up to %s:%d of %s:%d",
-		source, channel.SourceFile, channel.SourceOffset, p.Target.BinlogFile, p.Target.BinlogOffset)
+	return fmt.Errorf("replication from %s: applied up to %s:%d, wanted %s:%d", source, channel.SourceFile, channel.SourceOffset, file, offset)
 }

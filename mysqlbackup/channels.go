@@ -56,12 +56,6 @@ func (b *backupRun) checkByFile(srv *server, vars map[string]string, channels []
 	}
 }
 
-// leavesGaps reports whether parallel appliers may apply a transaction before
-// an earlier one.
-func leavesGaps(srv *server, vars map[string]string) bool {
-	return srv.flavor() == replication.MySQL && vars[srv.dialect.ParallelWorkers] != "0" && !same(vars[srv.dialect.PreserveCommitOrder], "ON")
-}
-
 // warnSemiSync tells that a primary waits for this server.
 func (b *backupRun) warnSemiSync(ctx context.Context, srv *server) error {
 	acknowledges, err := srv.acknowledges(ctx)

@@ -11,22 +11,6 @@ import (
 	"github.com/shardseed/shardseed/manifest"
 )
 
-// readManifest reads the record of one backup.
-func readManifest(ctx context.Context, repo *cas.Repository, key cas.Key) (*manifest.Manifest, error) {
-	data, err := repo.Record(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	m, err := manifest.Decode(data)
-	if err == nil && m.Key() != key {
-		err = fmt.Errorf("it is the record of %s", m.Key())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read backup %s: %w", key, err)
-	}
-	return m, nil
-}
-
 // choose returns the backup to restore: the named one, or the newest without
 // marks. fits is asked whether it can be restored; if the newest can't be, an
 // older one is not taken instead, but named.
@@ -44,7 +28,7 @@ func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
 	slices.Reverse(keys)
 	var problem error
 	for _, key := range keys {
-		m, err := readManifest(ctx, r.Store.Repo, key)
+		m, err := ReadManifest(ctx, r.Store.Repo, key)
 		if isGone(err) || err == nil && !m.Good() {
 			continue
 		}
@@ -78,7 +62,7 @@ func isGone(err error) bool {
 }
 
 func (r *restoreRun) named(ctx context.Context) (*manifest.Manifest, error) {
-	m, err := readManifest(ctx, r.Store.Repo, manifest.Key(r.Keyspace, r.Shard, *r.Backup))
+	m, err := ReadManifest(ctx, r.Store.Repo, manifest.Key(r.Keyspace, r.Shard, *r.Backup))
 	if isGone(err) {
 		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("%s/%s has no backup %s", r.Keyspace, r.Shard, r.Backup)),
 			fmt.Sprintf("see \"shardseed list %s/%s\"", r.Keyspace, r.Shard))

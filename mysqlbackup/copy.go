@@ -1,6 +1,7 @@
 package mysqlbackup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup/innodb"
 	"github.com/shardseed/shardseed/replication"
@@ -35,7 +37,12 @@ type copier struct {
 	workers   int
 	layout    *layout
 	parent    *parent
+	early     map[fileKey]*like // what a pre-copy has stored
+	unchanged map[string]reuse  // files that are not read, by path
+	limit     *throttle.Limiter // of reading
+	gentle    bool              // the workers yield to others
 	progress  Progress
+	zeros     map[string]int64 // after copyFiles: bytes in zero chunks, by path
 
 	mu       sync.Mutex // guards problems
 	problems []error    // with the parent; the files are copied all the same
@@ -49,11 +56,13 @@ type fileCopy struct {
 	src     *sourceFile
 	leaves  []cas.ID
 	checker *innodb.Checker // nil: no tablespace
+	same    *manifest.File  // the parent's entry of a file that is not read
+	zero    atomic.Int64    // bytes in zero chunks
 
 	mu     sync.Mutex // guards what follows
 	file   *os.File
-	like   *like // its version in the parent
-	left   int   // ranges to do
+	like   []*like // versions of it that it is compared with, the best first
+	left   int     // ranges to do
 	report innodb.Report
 }
 
@@ -72,7 +81,7 @@ func (c *copier) copyFiles(ctx context.Context, files []sourceFile) ([]manifest.
 	for i := range files {
 		f := &fileCopy{src: &files[i]}
 		copies[i] = f
-		if f.src.kind != manifest.KindFile {
+		if f.src.kind != manifest.KindFile || c.reuse(f) {
 			continue
 		}
 		f.left = cas.Leaves(f.src.stat.Size, c.chunkSize)
@@ -82,26 +91,39 @@ func (c *copier) copyFiles(ctx context.Context, files []sourceFile) ([]manifest.
 			work = append(work, fileRange{f, leaf})
 		}
 	}
-	slices.SortStableFunc(work, func(a, b fileRange) int { return compareSize(b.file, a.file) })
+	sortRanges(work)
 	c.progress.Begin("copy", total)
 	defer c.progress.End()
 	if err := c.openSystem(copies); err != nil {
 		return nil, err
 	}
-	if err := c.run(ctx, work); err != nil {
+	if err := c.run(ctx, work, c.copyRange); err != nil {
 		return nil, errors.Join(err, closeAll(copies))
+	}
+	c.zeros = map[string]int64{}
+	for _, f := range copies {
+		c.zeros[f.src.path] = f.zero.Load()
 	}
 	return c.entries(ctx, copies)
 }
 
-func compareSize(a, b *fileCopy) int {
-	switch {
-	case a.src.stat.Size < b.src.stat.Size:
-		return -1
-	case a.src.stat.Size > b.src.stat.Size:
-		return 1
+// reuse takes a file over from the parent if it is unchanged.
+func (c *copier) reuse(f *fileCopy) bool {
+	same, found := c.unchanged[f.src.path]
+	if !found {
+		return false
 	}
-	return 0
+	f.same = same.entry
+	f.zero.Store(same.zero)
+	c.plain.Add(same.entry.Size)
+	c.zero.Add(same.zero)
+	c.chunks.Add((same.entry.Size + int64(c.chunkSize) - 1) / int64(c.chunkSize))
+	return true
+}
+
+// sortRanges puts those of the largest file first.
+func sortRanges(work []fileRange) {
+	slices.SortStableFunc(work, func(a, b fileRange) int { return cmp.Compare(b.file.src.stat.Size, a.file.src.stat.Size) })
 }
 
 func closeAll(copies []*fileCopy) error {
@@ -149,18 +171,21 @@ func (c *copier) newChecker(path string) (*innodb.Checker, error) {
 }
 
 // run works on all ranges.
-func (c *copier) run(ctx context.Context, work []fileRange) error {
+func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Context, fileRange, []byte) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	next := atomic.Int64{}
 	for range max(1, c.workers) {
 		group.Go(func() error {
+			if c.gentle {
+				yield()
+			}
 			buffer := make([]byte, max(readSize, c.chunkSize))
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(work) {
 					return nil
 				}
-				if err := c.copyRange(ctx, work[i], buffer); err != nil {
+				if err := do(ctx, work[i], buffer); err != nil {
 					return fmt.Errorf("copy %s: %w", work[i].file.src.path, err)
 				}
 			}
@@ -176,10 +201,7 @@ func (c *copier) copyRange(ctx context.Context, r fileRange, buffer []byte) erro
 	if err != nil {
 		return err
 	}
-	before, err := f.like.leaf(ctx, r.leaf)
-	if err != nil {
-		c.problem(err)
-	}
+	before := c.before(ctx, f.like, r.leaf)
 	rangeSize := int64(cas.NodeFanout) * int64(c.chunkSize)
 	start := int64(r.leaf) * rangeSize
 	end := min(start+rangeSize, f.src.stat.Size)
@@ -187,15 +209,20 @@ func (c *copier) copyRange(ctx context.Context, r fileRange, buffer []byte) erro
 	ids := make([]cas.ID, 0, cas.NodeFanout)
 	for at := start; at < end; at += int64(len(buffer)) {
 		data := buffer[:min(int64(len(buffer)), end-at)]
+		if err := c.limit.Wait(ctx, len(data)); err != nil {
+			return err
+		}
 		if err := readFull(file, data, at); err != nil {
 			return err
 		}
 		if f.checker != nil {
 			f.checker.Check(at, data, &report)
 		}
-		if ids, err = c.storeChunks(ctx, data, ids, before); err != nil {
+		var zero int64
+		if ids, zero, err = c.storeChunks(ctx, data, ids, before); err != nil {
 			return err
 		}
+		f.zero.Add(zero)
 	}
 	_ = unix.Fadvise(int(file.Fd()), start, end-start, unix.FADV_DONTNEED) // advice only
 	leaf, _, err := c.writer.PutLeaf(ctx, ids)
@@ -215,13 +242,14 @@ func readFull(file *os.File, data []byte, at int64) error {
 }
 
 // storeChunks stores data as chunks and appends their IDs to those of the range
-// so far; before are the IDs that the range had in the parent.
-func (c *copier) storeChunks(ctx context.Context, data []byte, ids, before []cas.ID) ([]cas.ID, error) {
+// so far; before are the IDs that the range had earlier. zero is what of the data
+// is in zero chunks.
+func (c *copier) storeChunks(ctx context.Context, data []byte, ids, before []cas.ID) (_ []cas.ID, zero int64, err error) {
 	batch := make([]cas.Chunk, 0, len(data)/c.chunkSize+1)
 	for chunk := range slices.Chunk(data, c.chunkSize) {
 		next := cas.Chunk{Plain: chunk}
 		if cas.AllZero(chunk) {
-			c.zero.Add(int64(len(chunk)))
+			zero += int64(len(chunk))
 		} else {
 			next.ID = cas.Sum(chunk)
 			if n := len(ids); n < len(before) {
@@ -233,7 +261,7 @@ func (c *copier) storeChunks(ctx context.Context, data []byte, ids, before []cas
 	}
 	puts, err := c.writer.PutAll(ctx, cas.KindData, batch)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for i, put := range puts {
 		if put.New {
@@ -242,9 +270,10 @@ func (c *copier) storeChunks(ctx context.Context, data []byte, ids, before []cas
 		}
 	}
 	c.plain.Add(int64(len(data)))
+	c.zero.Add(zero)
 	c.chunks.Add(int64(len(batch)))
 	c.progress.Advance(int64(len(data)))
-	return ids, nil
+	return ids, zero, nil
 }
 
 // maxProblems bounds the problems that are kept.
@@ -270,9 +299,7 @@ func (f *fileCopy) open(ctx context.Context, c *copier) (*os.File, error) {
 		return nil, err
 	}
 	f.file = file
-	if f.like, err = c.parent.file(ctx, fileKey{f.src.root, f.src.rel}, c.chunkSize); err != nil {
-		c.problem(err)
-	}
+	f.like = c.likes(ctx, f.src)
 	if f.checker == nil && c.layout.isTablespace(f.src) {
 		f.check(c.layout.flavor == replication.MariaDB)
 	}
@@ -340,12 +367,17 @@ func (c *copier) entry(ctx context.Context, f *fileCopy) (manifest.File, error) 
 	if f.src.kind != manifest.KindFile {
 		return entry, nil
 	}
+	entry.Sparse = stat.Blocks*512 < stat.Size
+	if f.same != nil {
+		entry.Size, entry.ChunkSize, entry.Recipe = f.same.Size, f.same.ChunkSize, f.same.Recipe
+		entry.LSN, entry.Pages = f.same.LSN, f.same.Pages
+		return entry, nil
+	}
 	root, _, err := c.writer.PutRoot(ctx, f.leaves)
 	if err != nil {
 		return entry, err
 	}
 	entry.Size, entry.ChunkSize, entry.Recipe = stat.Size, c.chunkSize, root
-	entry.Sparse = stat.Blocks*512 < stat.Size
 	entry.LSN = f.report.MaxLSN
 	if f.checker != nil || f.report.BadCount > 0 {
 		entry.Pages = pagesOf(&f.report)

@@ -2,14 +2,13 @@ package mysqlbackup_test
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/replication"
 )
 
 func TestMariaDBDatadirs(t *testing.T) {
+	t.Parallel()
 	objects, queries := everyObject()
 	moreObjects, moreQueries := mariaDBObjects()
 	ordinary := []string{"aria_log", "binlog", "datadir", "innodb_home", "redo"}
@@ -47,7 +46,7 @@ func TestMariaDBDatadirs(t *testing.T) {
 			roots: ordinary,
 		},
 		{
-			name: "16K crc32, all encrypted", cached: true, secret: true, folders: []string{"keys"},
+			name: "16K crc32, all encrypted", cached: true, secret: true, unsure: true, folders: []string{"keys"},
 			options: func(p place) []string {
 				return mariaDBKeys(t, p, "innodb_checksum_algorithm=crc32", "innodb_encrypt_tables=ON", "encrypt_tmp_files=ON", "aria_encrypt_tables=ON")
 			},
@@ -96,20 +95,22 @@ func mariaDBKinds() map[string]string {
 }
 
 func mariaDBObjects() (statements, queries []string) {
-	return []string{
-			"CREATE SEQUENCE dd.numbers START WITH 7 INCREMENT BY 3",
-			"DO NEXTVAL(dd.numbers)",
-			"CREATE TABLE dd.versioned (id INT PRIMARY KEY, v VARCHAR(20)) ENGINE=InnoDB WITH SYSTEM VERSIONING",
-			"INSERT INTO dd.versioned SELECT id, 'first' FROM dd.seed",
-			"UPDATE dd.versioned SET v = 'second' WHERE id % 2 = 0",
-			"DELETE FROM dd.versioned WHERE id % 5 = 0",
-			"CREATE TABLE dd.history (id INT) ENGINE=InnoDB WITH SYSTEM VERSIONING PARTITION BY SYSTEM_TIME (PARTITION old HISTORY, PARTITION now CURRENT)",
-			"INSERT INTO dd.history SELECT id FROM dd.seed", "DELETE FROM dd.history WHERE id < 100",
-		}, []string{
-			"SELECT next_not_cached_value AS v FROM dd.numbers",
-			"SELECT COUNT(*) AS n, SUM(id) AS s FROM dd.versioned FOR SYSTEM_TIME ALL",
-			"SELECT COUNT(*) AS n FROM dd.history FOR SYSTEM_TIME ALL",
-		}
+	statements = []string{
+		"CREATE SEQUENCE dd.numbers START WITH 7 INCREMENT BY 3",
+		"DO NEXTVAL(dd.numbers)",
+		"CREATE TABLE dd.versioned (id INT PRIMARY KEY, v VARCHAR(20)) ENGINE=InnoDB WITH SYSTEM VERSIONING",
+		"INSERT INTO dd.versioned SELECT id, 'first' FROM dd.seed",
+		"UPDATE dd.versioned SET v = 'second' WHERE id % 2 = 0",
+		"DELETE FROM dd.versioned WHERE id % 5 = 0",
+		"CREATE TABLE dd.history (id INT) ENGINE=InnoDB WITH SYSTEM VERSIONING PARTITION BY SYSTEM_TIME (PARTITION old HISTORY, PARTITION now CURRENT)",
+		"INSERT INTO dd.history SELECT id FROM dd.seed", "DELETE FROM dd.history WHERE id < 100",
+	}
+	queries = []string{
+		"SELECT next_not_cached_value AS v FROM dd.numbers",
+		"SELECT COUNT(*) AS n, SUM(id) AS s FROM dd.versioned FOR SYSTEM_TIME ALL",
+		"SELECT COUNT(*) AS n FROM dd.history FOR SYSTEM_TIME ALL",
+	}
+	return statements, queries
 }
 
 // mariaDBFarTables are tablespaces and data files outside the data directory.
@@ -125,6 +126,3 @@ func mariaDBFarTables(p place) []string {
 		"INSERT INTO dd.parts VALUES (1), (2), (3), (4), (5)",
 	}
 }
-
-var _ = filepath.Join
-var _ = mysqltest.New

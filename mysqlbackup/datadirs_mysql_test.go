@@ -29,6 +29,7 @@ func spreadFolders(more ...string) []string {
 }
 
 func TestMySQLDatadirs(t *testing.T) {
+	t.Parallel()
 	objects, queries := everyObject()
 	testDatadirs(t, replication.MySQL, []datadirCase{
 		{
@@ -45,7 +46,7 @@ func TestMySQLDatadirs(t *testing.T) {
 			options: func(place) []string {
 				return []string{
 					"innodb_page_size=8k", "innodb_checksum_algorithm=innodb", "lower_case_table_names=1",
-					"innodb_undo_directory=undo", "innodb_temp_tablespaces_dir=./temp", "innodb_data_file_path=ibdata1:12M",
+					"innodb_undo_directory=undo", "innodb_data_file_path=ibdata1:12M",
 				}
 			},
 			make: func(place) []string {
@@ -145,6 +146,7 @@ func moveAndLink(t *testing.T, from, to string) {
 // TestMySQLMovedTablespaces has a restore whose target does not look where its
 // tablespaces are to go, and one that is not told where they go.
 func TestMySQLMovedTablespaces(t *testing.T) {
+	t.Parallel()
 	folders := []string{"far", "farther"}
 	c := datadirCase{options: func(p place) []string {
 		return []string{"innodb_directories=\"" + p.at("far") + ";" + p.at("farther") + "\""}

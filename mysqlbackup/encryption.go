@@ -80,6 +80,17 @@ func (l *layout) holdsKey(path string) bool {
 	return l.isKey(path)
 }
 
+// checkRedoEncryption refuses a running server that encrypts its redo log: what
+// stands in it can't be decoded without the key, and a clean stop not be proved.
+func checkRedoEncryption(vars map[string]string) error {
+	for _, name := range []string{"innodb_redo_log_encrypt", "innodb_encrypt_log"} {
+		if same(vars[name], "ON") {
+			return hint.Wrap(fmt.Errorf("%s is on: the redo log is encrypted, and a clean stop could not be proved by it", name), "set "+name+"=OFF")
+		}
+	}
+	return nil
+}
+
 // keyAdvice says what a restore of encrypted pages needs.
 const keyAdvice = "give this server the keyring of the server that was backed up, or its key file, and configure it as there; it is not part of the backup"
 
@@ -104,7 +115,7 @@ func (r *restoreRun) checkKeys(ctx context.Context, srv *server) error {
 	}
 	for _, table := range tables {
 		_, err := srv.value(ctx, "SELECT 1 FROM "+table+" LIMIT 1")
-		if isKeyMissing(err) {
+		if isKeyMissing(err, r.chosen.Pages.Bad == 0) {
 			return hint.Wrap(fmt.Errorf("the restored server has no key for its encrypted tables: %w", err), keyAdvice)
 		}
 	}
@@ -135,12 +146,14 @@ func (s *server) encryptedTables(ctx context.Context) ([]string, error) {
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // isKeyMissing tells the errors of a table whose key is not there: MySQL's
-// ER_CANNOT_FIND_KEY_IN_KEYRING, and what MariaDB makes of its own error 192.
-func isKeyMissing(err error) bool {
-	const cannotFindKey, errorOfEngine = 3185, 1296
+// ER_CANNOT_FIND_KEY_IN_KEYRING, and what MariaDB makes of its own error 192 at
+// the first try and, as if the table were corrupt, at all others. whole says
+// that it can't be: its pages have been verified.
+func isKeyMissing(err error, whole bool) bool {
+	const cannotFindKey, errorOfEngine, tableCorrupt = 3185, 1296, 1877
 	var said *mysql.MySQLError
 	if errors.Is(err, sql.ErrNoRows) || !errors.As(err, &said) {
 		return false
 	}
-	return said.Number == cannotFindKey || said.Number == errorOfEngine && strings.Contains(said.Message, "192")
+	return said.Number == cannotFindKey || whole && said.Number == tableCorrupt || said.Number == errorOfEngine && strings.Contains(said.Message, "192")
 }

@@ -358,6 +358,8 @@ func (l *layout) dropped(path string, isDir bool) bool {
 		return true
 	case folder == l.tempFolder, folder == filepath.Join(l.folders[rootRedo], "#innodb_redo") && strings.HasSuffix(name, "_tmp"):
 		return true
+	case folder == l.doublewriteFolder && doublewrite.MatchString(name):
+		return true
 	case folder != l.datadir:
 		return false
 	}

@@ -1,6 +1,7 @@
 package mysqlbackup
 
 import (
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -38,6 +39,13 @@ func tree(t testing.TB, dir string, names ...string) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func closeFile(t testing.TB, file io.Closer) {
+	t.Helper()
+	if err := file.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -231,7 +239,7 @@ func TestSelectSkipsSocketsAndPipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { closeFile(t, listener) })
 	if err := unix.Mkfifo(f.data+"/p", 0o600); err != nil {
 		t.Fatal(err)
 	}

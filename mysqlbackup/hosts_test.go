@@ -13,7 +13,7 @@ import (
 
 // unchangedBytes is what a second backup may store at most, in bytes of packs:
 // a restart makes a few pages of the system's own anew.
-const unchangedBytes = 2 << 20
+const unchangedBytes = 512 << 10
 
 func TestNothingChanged(t *testing.T) {
 	t.Parallel()
@@ -61,15 +61,13 @@ func TestTwoHosts(t *testing.T) {
 			if names[0] == names[1] {
 				t.Errorf("both are called %s", names[0])
 			}
-			for _, result := range results {
-				target := mysqltest.New(t, flavor, mysqltest.Options{})
-				opts := s.restoreOptions(t, target)
-				opts.Backup = &result.Manifest.Name
-				if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-					t.Fatal(err)
-				}
-				checkReplica(t, target, s.primary)
+			target := mysqltest.New(t, flavor, mysqltest.Options{})
+			opts := s.restoreOptions(t, target)
+			opts.Backup = &results[uid%2].Manifest.Name // one of each
+			if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
+				t.Fatal(err)
 			}
+			checkReplica(t, target, s.primary)
 		}
 		s.checkBack(t, 4)
 		checkState(t, second.replica, second.want)

@@ -12,6 +12,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -34,9 +35,6 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 	if err := b.checkServer(ctx, srv, vars, state); err != nil {
 		return state, err
 	}
-	if b.spaces, err = srv.tablespaces(ctx); err != nil {
-		return state, err
-	}
 	b.saved = state
 	b.describe(srv, vars, state)
 	return state, nil
@@ -45,7 +43,7 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 // checkServer collects what speaks against backing up the server.
 func (b *backupRun) checkServer(ctx context.Context, srv *server, vars map[string]string, state serverState) error {
 	var r refusals
-	if datadir, _ := b.Server.Defaults.Option("datadir"); datadir != "" && filepath.Clean(datadir) != b.layout.datadir {
+	if datadir, _ := b.Server.Defaults.Option("datadir"); datadir != "" && realPath(filepath.Clean(datadir)) != realPath(b.layout.datadir) {
 		r.add("the server at %s has its data directory at %s, the defaults file says %s: they are not of the same server",
 			b.Server.Conn.Socket, b.layout.datadir, datadir)
 	}
@@ -65,6 +63,7 @@ func (b *backupRun) checkServer(ctx context.Context, srv *server, vars map[strin
 		return err
 	}
 	r.addErr(checkRedoFormat(b.layout))
+	r.addErr(checkRedoEncryption(vars))
 	r.addErr(checkUnfinished(b.layout.datadir))
 	if _, direct := b.Server.Service.(Direct); direct {
 		r.addErr(checkDetached(ctx))
@@ -159,7 +158,8 @@ func (b *backupRun) openStore(ctx context.Context) error {
 		b.Progress.Warn(problem.Error())
 	}
 	b.index = chunks
-	b.writer = b.session.NewWriter(cas.WriterOptions{Known: chunks, Compression: b.Compression})
+	b.writer = b.session.NewWriter(cas.WriterOptions{Known: chunks, Compression: b.Compression, Wait: throttle.New(b.WriteLimit, b.Now).Wait})
+	b.reader = b.Store.Repo.NewReader(chunks)
 	b.parent = b.findParent(ctx)
 	return nil
 }
@@ -189,13 +189,15 @@ func (b *backupRun) reserve(ctx context.Context) error {
 // closeStore brings the index up to date with what was written, whether or not
 // it was published: the next run need not store it again.
 func (b *backupRun) closeStore(ctx context.Context) error {
-	return errors.Join(b.writer.Close(), b.parent.close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close())
+	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close())
 }
 
 // tablespaces lists the absolute paths of InnoDB's files as the server knows
-// them, without the temporary ones.
+// them, without the temporary ones and those of the system tablespace: these the
+// options name, and MySQL's dictionary keeps absolute paths of the server on
+// which they were made.
 func (s *server) tablespaces(ctx context.Context) ([]string, error) {
-	query := "SELECT FILE_NAME AS path FROM information_schema.FILES WHERE ENGINE = 'InnoDB' AND FILE_TYPE <> 'TEMPORARY'"
+	query := "SELECT FILE_NAME AS path FROM information_schema.FILES WHERE ENGINE = 'InnoDB' AND FILE_TYPE <> 'TEMPORARY' AND TABLESPACE_NAME <> 'innodb_system'"
 	if s.flavor() == replication.MariaDB {
 		query = "SELECT FILENAME AS path FROM information_schema.INNODB_SYS_TABLESPACES WHERE SPACE <> 4294967294"
 	}

@@ -37,6 +37,7 @@ type layout struct {
 	relayIndex          string          // absolute
 	tempFiles           []string        // absolute: InnoDB's temporary tablespace
 	tempFolder          string          // absolute: InnoDB's temporary tablespaces of sessions
+	doublewriteFolder   string          // absolute: of MySQL's doublewrite files
 	keys                map[string]bool // absolute: files that hold keys
 	directories         []string        // absolute: innodb_directories, where MySQL looks for tablespaces
 	own                 map[string]bool // absolute: files that belong to the process, such as its log
@@ -47,9 +48,10 @@ type options func(name string) string
 
 // The servers' own values of options that are not set.
 const (
-	defaultDataFile = "ibdata1:12M:autoextend"
-	defaultTempFile = "ibtmp1:12M:autoextend"
-	defaultPageSize = 16384
+	defaultDataFile   = "ibdata1:12M:autoextend"
+	defaultTempFolder = "#innodb_temp"
+	defaultTempFile   = "ibtmp1:12M:autoextend"
+	defaultPageSize   = 16384
 )
 
 // optionsOf reads options from a defaults file under the names that variables
@@ -178,9 +180,13 @@ func (l *layout) setSystemFiles(opts options, home string) error {
 		temp = defaultTempFile
 	}
 	l.tempFiles = dataFiles(home, temp)
-	l.tempFolder = within(l.datadir, "#innodb_temp")
+	l.tempFolder = within(l.datadir, defaultTempFolder)
 	if folder := opts("innodb_temp_tablespaces_dir"); folder != "" {
 		l.tempFolder = l.folder(folder)
+	}
+	l.doublewriteFolder = home
+	if folder := opts("innodb_doublewrite_dir"); folder != "" {
+		l.doublewriteFolder = l.folder(folder)
 	}
 	l.folders[rootHome] = filepath.Dir(l.systemFiles[0])
 	for _, path := range l.systemFiles {

@@ -2,7 +2,6 @@ package mysqlbackup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/shardseed/shardseed/cas"
@@ -55,16 +54,15 @@ func (b *backupRun) parentKey(ctx context.Context) (cas.Key, error) {
 }
 
 func (b *backupRun) readParent(ctx context.Context, key cas.Key) (*parent, error) {
-	m, err := readManifest(ctx, b.Store.Repo, key)
+	m, err := ReadManifest(ctx, b.Store.Repo, key)
 	if err != nil {
 		return nil, err
 	}
-	reader := b.Store.Repo.NewReader(b.index)
-	files, err := readFiles(ctx, reader, m.Files)
+	files, err := readFiles(ctx, b.reader, m.Files)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read backup %s: %w", m.Name, err), reader.Close())
+		return nil, fmt.Errorf("read backup %s: %w", m.Name, err)
 	}
-	p := &parent{manifest: m, reader: reader, files: map[fileKey]*manifest.File{}}
+	p := &parent{manifest: m, reader: b.reader, files: map[fileKey]*manifest.File{}}
 	for i := range files {
 		if f := &files[i]; f.Kind == manifest.KindFile && !f.Recipe.IsZero() {
 			p.files[fileKey{f.Root, string(f.Path)}] = f
@@ -73,18 +71,20 @@ func (b *backupRun) readParent(ctx context.Context, key cas.Key) (*parent, error
 	return p, nil
 }
 
-func (p *parent) close() error {
-	if p == nil {
-		return nil
-	}
-	return p.reader.Close()
+// like is an earlier version of a file.
+type like struct {
+	reader    *cas.Reader
+	size      int64
+	chunkSize int
+	leaves    []cas.ID
 }
 
-// like is the parent's version of a file. A nil one is empty.
-type like struct {
-	reader *cas.Reader
-	entry  *manifest.File
-	leaves []cas.ID
+// leaf returns the chunks of one range; none if the file was shorter.
+func (l *like) leaf(ctx context.Context, n int) ([]cas.ID, error) {
+	if n >= len(l.leaves) || l.leaves[n].IsZero() {
+		return nil, nil
+	}
+	return l.reader.Leaf(ctx, l.leaves[n], cas.LeafChunks(l.size, l.chunkSize, n))
 }
 
 // file returns the parent's version of a file, nil if it has none that is cut
@@ -101,13 +101,37 @@ func (p *parent) file(ctx context.Context, key fileKey, chunkSize int) (*like, e
 	if err != nil {
 		return nil, fmt.Errorf("compare with backup %s: %w", p.manifest.Name, err)
 	}
-	return &like{p.reader, entry, leaves}, nil
+	return &like{p.reader, entry.Size, chunkSize, leaves}, nil
 }
 
-// leaf returns the chunks of one range; none if the file was shorter.
-func (l *like) leaf(ctx context.Context, n int) ([]cas.ID, error) {
-	if l == nil || n >= len(l.leaves) || l.leaves[n].IsZero() {
-		return nil, nil
+// likes returns the versions of a file that it is compared with: the parent's,
+// and after a pre-copy what that has stored.
+func (c *copier) likes(ctx context.Context, src *sourceFile) []*like {
+	key := fileKey{src.root, src.rel}
+	var all []*like
+	old, err := c.parent.file(ctx, key, c.chunkSize)
+	if err != nil {
+		c.problem(err)
 	}
-	return l.reader.Leaf(ctx, l.leaves[n], cas.LeafChunks(l.entry.Size, l.entry.ChunkSize, n))
+	if old != nil {
+		all = append(all, old)
+	}
+	if early := c.early[key]; early != nil {
+		all = append(all, early)
+	}
+	return all
+}
+
+// before returns the chunks of a range in the first version that has it.
+func (c *copier) before(ctx context.Context, versions []*like, leaf int) []cas.ID {
+	for _, version := range versions {
+		ids, err := version.leaf(ctx, leaf)
+		if err != nil {
+			c.problem(err)
+		}
+		if len(ids) > 0 {
+			return ids
+		}
+	}
+	return nil
 }

@@ -158,13 +158,17 @@ func (t *target) order(path string) int {
 // own.
 func (t *target) isServers(path string) bool {
 	_, special := t.layout.special(strings.TrimSuffix(path, withheld))
-	return special || t.layout.isLog(path) || slices.Contains(t.layout.tempFiles, path)
+	old := doublewrite.MatchString(filepath.Base(path)) && filepath.Dir(path) == t.layout.doublewriteFolder
+	return special || old || t.layout.isLog(path) || slices.Contains(t.layout.tempFiles, path)
 }
 
 // folders lists the folders that the layout names.
 func (t *target) folders() []string {
 	l := t.layout
-	folders := []string{l.datadir, filepath.Dir(l.relayLog), filepath.Dir(l.relayIndex)}
+	folders := []string{l.datadir, filepath.Dir(l.relayLog), filepath.Dir(l.relayIndex), l.doublewriteFolder}
+	if l.tempFolder != filepath.Join(l.datadir, defaultTempFolder) { // that one the server makes
+		folders = append(folders, l.tempFolder)
+	}
 	if l.binlog != "" {
 		folders = append(folders, filepath.Dir(l.binlogIndex))
 	}

@@ -126,6 +126,9 @@ func newer(v, w replication.Version) bool {
 func programVersion(ctx context.Context, program string) (replication.Version, error) {
 	output, err := exec.CommandContext(ctx, program, "--no-defaults", "--version").Output()
 	if err != nil {
+		if ctx.Err() != nil {
+			return replication.Version{}, context.Cause(ctx)
+		}
 		return replication.Version{}, refuse("ask %s for its version: %v", program, err)
 	}
 	// "/usr/sbin/mysqld  Ver 9.7.4 for Linux on x86_64 (MySQL Community Server - GPL)"

@@ -20,6 +20,7 @@ type Step string
 // The steps of [Backup].
 const (
 	StepIdentify        Step = "identify"
+	StepPreCopy         Step = "pre-copy" // only if the files are large
 	StepJournal         Step = "journal"
 	StepFence           Step = "fence"
 	StepStopReplication Step = "stop-replication"
@@ -52,7 +53,7 @@ const (
 // BackupSteps are the steps of [Backup] in their order.
 func BackupSteps() []Step {
 	return []Step{
-		StepIdentify, StepJournal, StepFence, StepStopReplication, StepPosition, StepStop, StepLock, StepProve,
+		StepIdentify, StepPreCopy, StepJournal, StepFence, StepStopReplication, StepPosition, StepStop, StepLock, StepProve,
 		StepCopy, StepSeal, StepStart, StepRecheck, StepPublish, StepPutBack, StepCatchUp,
 	}
 }

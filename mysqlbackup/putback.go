@@ -18,11 +18,12 @@ const threadWait = 20 * time.Second
 
 // keeper puts a server back from its journal.
 type keeper struct {
-	journal  *journal
-	progress Progress
-	topology Topology
-	accounts accounts
-	conn     Connection
+	journal     *journal
+	progress    Progress
+	topology    Topology
+	accounts    accounts
+	conn        Connection
+	promotedNow bool // somebody has promoted the server, and nothing was put back
 }
 
 // putBack makes the running server what the journal says it was, respecting
@@ -42,7 +43,8 @@ func (k *keeper) putBack(ctx context.Context, srv *server) error {
 	if err != nil {
 		k.progress.Warn(err.Error())
 	}
-	if promoted != "" {
+	k.promotedNow = promoted != ""
+	if k.promotedNow {
 		k.progress.Warn("nothing is put back: " + promoted)
 		return k.journal.clear()
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
+	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -73,8 +74,10 @@ func sameRows(t testing.TB, got, want *mysqltest.Server, query string) {
 	t.Helper()
 	wanted := want.Value(t, query)
 	eventually(t, func() string {
-		if value := got.Value(t, query); value != wanted {
-			return fmt.Sprintf("%s: got %s, want %s", query, value, wanted)
+		var value string
+		err := got.DB().QueryRowContext(t.Context(), query).Scan(&value)
+		if err != nil || value != wanted { // the table may not be there yet
+			return fmt.Sprintf("%s: got %s, %v; want %s", query, value, err, wanted)
 		}
 		return ""
 	})
@@ -217,13 +220,12 @@ func TestReplicaStopped(t *testing.T) {
 			"No Yes": d.StopChannel("", replication.IOThread), "Yes No": d.StopChannel("", replication.SQLThread), "No No": d.StopReplica,
 		} {
 			replica.Exec(t, d.StartReplica, statement)
-			backUp(state, b.backupOptions(t, replica))
 			backUp(state, commands)
 			b.checkWarned(t, "did not run before")
 		}
 
-		replica.Exec(t, d.StartReplica, "SET SESSION sql_log_bin = 0", "CREATE TABLE test.late (id INT)", "SET SESSION sql_log_bin = 1")
-		primary.Exec(t, "CREATE TABLE test.late (id INT)")
+		replica.Exec(t, d.StartReplica, "SET SESSION sql_log_bin = 0", "INSERT INTO test.writes VALUES (1000, '')", "SET SESSION sql_log_bin = 1")
+		primary.Exec(t, "INSERT INTO test.writes VALUES (1000, '')")
 		checkThreads(t, replica, map[string]string{"": "Yes No"})
 		if result := backUp("Yes No", b.backupOptions(t, replica)); result.CaughtUp != nil {
 			t.Errorf("a replica with an error has caught up: %+v", result.CaughtUp)
@@ -234,5 +236,93 @@ func TestReplicaStopped(t *testing.T) {
 		_, err := mysqlbackup.Backup(t.Context(), b.backupOptions(t, replica))
 		checkKinds(t, err, mysqlbackup.ErrRefused)
 		checkSays(t, err, "replicate_do_db", "set at run time")
+	})
+}
+
+// TestReplicaAutoStart backs up a replica that its start command makes
+// replicate at once, under writes, with flags that were set at run time.
+func TestReplicaAutoStart(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := &stand{bench: newBench(t), primary: mysqltest.Start(t, flavor, mysqltest.Options{})}
+		s.primary.Write(t, 10)
+		s.setPrimary(t, s.primary)
+		s.replica = newReplica(t, s.primary)
+		s.replica.Exec(t, "SET GLOBAL read_only = 0", "SET GLOBAL read_only = 1") // on MySQL not super_read_only
+		semiSync(t, s.primary, s.replica)
+		checkThreads(t, s.replica, map[string]string{"": "Yes Yes"})
+		s.want = stateOf(t, s.replica)
+		stop := s.primary.Writing(t)
+		opts := s.backupOptions(t, s.replica)
+		s.mustBackUp(t, opts)
+		s.checkWarned(t, "the server acknowledges what its source commits")
+		checkState(t, s.replica, s.want)
+		checkAcknowledges(t, s.replica)
+		opts.Server.Service = commandsOf(s.replica)
+		s.mustBackUp(t, opts)
+		checkState(t, s.replica, s.want)
+		checkAcknowledges(t, s.replica)
+		stop()
+	})
+}
+
+// semiSync makes the primary wait for the replica.
+func semiSync(t testing.TB, primary, replica *mysqltest.Server) {
+	t.Helper()
+	d := dialectOf(t, replica)
+	if primary.Flavor == replication.MySQL {
+		primary.Exec(t, "INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+	}
+	primary.Exec(t, "SET GLOBAL "+d.SemiSyncSource[0]+" = 1")
+	replica.Exec(t, d.StopReplica, d.StartReplica)
+	checkAcknowledges(t, replica)
+}
+
+// checkAcknowledges waits until the replica's source waits for it.
+func checkAcknowledges(t testing.TB, replica *mysqltest.Server) {
+	t.Helper()
+	eventually(t, func() string {
+		for _, row := range replica.Rows(t, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Rpl_semi_sync_replica_status', 'Rpl_semi_sync_slave_status')") {
+			if row["Value"] == "ON" {
+				return ""
+			}
+		}
+		return "the replica does not acknowledge"
+	})
+}
+
+// TestReplicaWithoutBinlog backs up a replica that can't tell where it stood
+// when it started: the backup is marked if it has gone on, and good if it is
+// started without replication.
+func TestReplicaWithoutBinlog(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		b := newBench(t)
+		primary := mysqltest.Start(t, flavor, mysqltest.Options{})
+		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{Cnf: []string{"skip-log-bin"}})
+		replica.DB().SetMaxIdleConns(-1)
+		b.setPrimary(t, primary)
+		stop := primary.Writing(t)
+		opts := b.backupOptions(t, replica)
+		b.mustBackUp(t, opts)
+		opts.Server.Service = commandsOf(replica)
+		b.at(mysqlbackup.StepRecheck, func() {
+			was := replica.Value(t, countWrites)
+			eventually(t, func() string {
+				if replica.Value(t, countWrites) == was {
+					return "the replica does not go on"
+				}
+				return ""
+			})
+		})
+		result, err := mysqlbackup.Backup(t.Context(), opts)
+		stop()
+		checkKinds(t, err, mysqlbackup.ErrMarked)
+		if result == nil || len(result.Manifest.Marks) != 1 || result.Manifest.Marks[0].Kind != manifest.MarkPositionNotRechecked {
+			t.Fatalf("result %+v", result)
+		}
+		target := b.mustRestore(t, flavor, mysqltest.Options{}) // of the good one
+		target.WaitForReplica(t, primary)
+		checkThreads(t, replica, map[string]string{"": "Yes Yes"})
 	})
 }

@@ -1,6 +1,7 @@
 package mysqlbackup_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,7 @@ func checkReplica(t testing.TB, srv, primary *mysqltest.Server) {
 		if state["receiving"] == "Yes" && state["applying"] == "Yes" && state["read_only"] == "ON" && state["source"] == strconv.Itoa(primary.Port) {
 			return ""
 		}
-		return "not a replica of the primary: " + strings.Join(mysqltest.Differences(state, nil), ", ")
+		return fmt.Sprintf("not a replica of the primary: %v", state)
 	})
 	srv.WaitForReplica(t, primary)
 	if diff := mysqltest.Differences(srv.Checksums(t), primary.Checksums(t)); len(diff) > 0 {
@@ -83,7 +84,7 @@ func TestRestoreKinds(t *testing.T) {
 			_, err := mysqlbackup.Restore(t.Context(), opts)
 			checkKinds(t, err, mysqlbackup.ErrRefused)
 			checkHint(t, err, "stop it first")
-			target.Stop(t)
+			target.Kill(t)
 		})
 		t.Run("not empty", func(t *testing.T) {
 			_, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target))
@@ -96,7 +97,7 @@ func TestRestoreKinds(t *testing.T) {
 			if state := stateOf(t, target); state["source"] != "" || result.Proof != nil || !result.Primary.IsZero() {
 				t.Errorf("state %v, result %+v; want a server without a source", state, result)
 			}
-			target.Stop(t)
+			target.Kill(t)
 		})
 		t.Run("no primary", func(t *testing.T) {
 			s.progress.warned = nil
@@ -104,7 +105,7 @@ func TestRestoreKinds(t *testing.T) {
 			if !slices.ContainsFunc(s.progress.warned, func(text string) bool { return strings.Contains(text, "no primary is known") }) {
 				t.Errorf("warnings %q, want one that no primary is known", s.progress.warned)
 			}
-			target.Stop(t)
+			target.Kill(t)
 		})
 		t.Run("named, moving the old files aside", func(t *testing.T) {
 			result := restore(t, func(o *mysqlbackup.RestoreOptions) {
@@ -117,7 +118,7 @@ func TestRestoreKinds(t *testing.T) {
 				t.Errorf("old files in %v, no ibdata1 among them", result.OldFiles)
 			}
 			checkReplica(t, target, s.primary)
-			target.Stop(t)
+			target.Kill(t)
 		})
 		t.Run("over old logs", func(t *testing.T) {
 			for _, path := range []string{"/bin/log.000077", "/relay/log.000088"} {
@@ -130,7 +131,7 @@ func TestRestoreKinds(t *testing.T) {
 			if exists(logs+"/bin/log.000077") || exists(logs+"/relay/log.000088") {
 				t.Error("old logs are left")
 			}
-			target.Stop(t)
+			target.Kill(t)
 		})
 		t.Run("after a reparent", func(t *testing.T) {
 			next := mysqltest.StartReplica(t, s.primary, mysqltest.Options{})
@@ -139,7 +140,7 @@ func TestRestoreKinds(t *testing.T) {
 			next.Write(t, 5)
 			restore(t, func(o *mysqlbackup.RestoreOptions) { o.Force = true })
 			checkReplica(t, target, next)
-			target.Stop(t)
+			target.Kill(t)
 			s.replica.Follow(t, next)
 			last := s.replica
 			last.WaitForReplica(t, next)
@@ -205,7 +206,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			}
 			checkKinds(t, err, mysqlbackup.ErrPutBack)
 			checkReplica(t, target, s.primary)
-			target.Stop(t)
+			target.Kill(t)
 			opts.Force = true // it is whole
 		}
 		s.progress.onStep = nil
@@ -232,7 +233,7 @@ func TestRestoreKilled(t *testing.T) {
 				t.Errorf("killed at %s: server runs: %t, want %t", test.step, got, test.killed)
 			}
 			if slices.Contains([]mysqlbackup.Step{mysqlbackup.StepProof, mysqlbackup.StepCatchUp}, test.step) {
-				target.Stop(t)
+				target.Kill(t)
 			}
 			if test.step == mysqlbackup.StepUnmark {
 				_, err := mysqlbackup.Recover(t.Context(), s.recoverOptions(t, target))

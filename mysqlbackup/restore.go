@@ -125,7 +125,10 @@ func (r *restoreRun) preflight(ctx context.Context) error {
 	if err := r.openFiles(ctx); err != nil {
 		return err
 	}
-	return r.target.checkPlace(&r.RestoreOptions, r.files)
+	if err := r.target.checkPlace(&r.RestoreOptions, r.files); err != nil {
+		return errors.Join(err, r.reader.Close())
+	}
+	return nil
 }
 
 // openFiles reads the list of files, from the directories of the packs that

@@ -37,13 +37,13 @@ func (r *restoreRun) seed(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	conn := Connection{Socket: filepath.Join(folder, "sock"), Credentials: Credentials{User: "root"}}
-	exited, err := startDetached(r.Program, r.fencedArguments(folder), r.target.layout.datadir)
+	fenced, err := startDetached(r.Program, r.fencedArguments(folder), r.target.layout.datadir)
 	if err != nil {
 		return err
 	}
-	srv, err := awaitServer(ctx, conn, r.Server.StartTimeout, exited)
+	srv, err := awaitServer(ctx, conn, r.Server.StartTimeout, fenced.exited)
 	if err != nil {
-		return r.explainFenced(err, folder, exited)
+		return r.explainFenced(err, folder, fenced)
 	}
 	r.step(StepSeed, r.primary.String())
 	err = r.seedServer(ctx, srv)
@@ -99,7 +99,8 @@ func (t *target) endFenced(ctx context.Context) error {
 		return err
 	}
 	for _, pid := range pids {
-		if !isFenced(pid) {
+		folder := fencedFolderOf(pid)
+		if folder == "" {
 			continue // an operator's: it is refused
 		}
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
@@ -110,40 +111,40 @@ func (t *target) endFenced(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
+		if err := os.RemoveAll(folder); err != nil {
+			return fmt.Errorf("remove what an interrupted restore left: %w", err)
+		}
 	}
 	return nil
 }
 
-// isFenced tells a server that fencedArguments have started.
-func isFenced(pid int) bool {
+// fencedFolderOf returns the private folder of a server that fencedArguments
+// have started, "" if the process is none.
+func fencedFolderOf(pid int) string {
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {
-		return false // it has ended
+		return "" // it has ended
 	}
 	args := strings.Split(string(cmdline), "\x00")
-	return slices.Contains(args, "--skip-grant-tables") && slices.ContainsFunc(args, func(arg string) bool {
-		return strings.HasPrefix(arg, "--socket="+filepath.Join(os.TempDir(), fencedPrefix))
-	})
+	i := slices.IndexFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--socket=") })
+	if i < 0 || !slices.Contains(args, "--skip-grant-tables") {
+		return ""
+	}
+	folder := filepath.Dir(strings.TrimPrefix(args[i], "--socket="))
+	if filepath.Dir(folder) != filepath.Clean(os.TempDir()) || !strings.HasPrefix(filepath.Base(folder), fencedPrefix) {
+		return ""
+	}
+	return folder
 }
 
 // explainFenced adds the end of the server's log to a start that failed, and
 // ends a server that hangs: it is ours.
-func (r *restoreRun) explainFenced(cause error, folder string, exited <-chan struct{}) error {
+func (r *restoreRun) explainFenced(cause error, folder string, fenced *child) error {
 	log, err := os.ReadFile(filepath.Join(folder, "log.err"))
 	if err == nil {
 		cause = fmt.Errorf("%w%s", cause, quoteTail(log))
 	}
-	pids, err := serversOf(r.target.layout.datadir, r.target.defaults.Path)
-	for _, pid := range pids {
-		process, findErr := os.FindProcess(pid)
-		if findErr == nil {
-			err = errors.Join(err, process.Kill())
-		}
-	}
-	if len(pids) > 0 {
-		<-exited
-	}
-	return errors.Join(fmt.Errorf("start the restored server behind a fence: %w", cause), err)
+	return errors.Join(fmt.Errorf("start the restored server behind a fence: %w", cause), err, fenced.kill())
 }
 
 // seedServer works on the fenced server.

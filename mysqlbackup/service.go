@@ -9,8 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -128,12 +128,16 @@ func (d Direct) Stop(ctx context.Context, srv *server) error {
 
 // Start starts the program with the defaults file and the extra options.
 func (d Direct) Start(_ context.Context, extra ...string) (<-chan struct{}, error) {
-	return startDetached(d.Program, append([]string{"--defaults-file=" + d.DefaultsFile}, extra...), d.Datadir)
+	server, err := startDetached(d.Program, append([]string{"--defaults-file=" + d.DefaultsFile}, extra...), d.Datadir)
+	if err != nil {
+		return nil, err
+	}
+	return server.exited, nil
 }
 
 // startDetached starts a server that outlives us, in a session of its own. Its
 // first words, before it has opened its log, go nowhere.
-func startDetached(program string, args []string, datadir string) (<-chan struct{}, error) {
+func startDetached(program string, args []string, datadir string) (*child, error) {
 	owner, err := ownerOf(datadir)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
@@ -149,7 +153,23 @@ func startDetached(program string, args []string, datadir string) (<-chan struct
 		defer close(exited)
 		_ = cmd.Wait() // how it ended stands in its log
 	}()
-	return exited, nil
+	return &child{cmd.Process, exited}, nil
+}
+
+// child is a server that we have started.
+type child struct {
+	process *os.Process
+	exited  <-chan struct{} // closed when it has ended
+}
+
+// kill ends the server at once, and waits until it is gone.
+func (c *child) kill() error {
+	err := c.process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-c.exited
+	return err
 }
 
 // ownerOf returns the credentials of a folder's owner where they are not ours.
@@ -172,7 +192,7 @@ func ownerOf(folder string) (*syscall.Credential, error) {
 func checkDetached(ctx context.Context) error {
 	text, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return nil // no cgroups, no units
+		return nil //nolint:nilerr // no cgroups, no units
 	}
 	unit := unitOf(string(text))
 	if unit == "" {
@@ -191,17 +211,22 @@ func checkDetached(ctx context.Context) error {
 func checkUnit(ctx context.Context, pid int) error {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
-		return nil // no cgroups, no units
+		return nil //nolint:nilerr // no cgroups, no units
 	}
 	unit := unitOf(string(text))
 	if unit == "" {
 		return nil
 	}
-	main, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "MainPID", "--value", "--", unit).Output()
-	if err != nil || strings.TrimSpace(string(main)) != strconv.Itoa(pid) {
+	if !isMain(ctx, unit, pid) {
 		return nil // it is somebody else's unit
 	}
 	return hint.Wrap(refuse("the server is the systemd unit %s", unit), "use --service "+unit)
+}
+
+// isMain reports whether a process is the main one of a unit.
+func isMain(ctx context.Context, unit string, pid int) bool {
+	main, err := exec.CommandContext(ctx, "systemctl", "show", "-p", "MainPID", "--value", "--", unit).Output()
+	return err == nil && strings.TrimSpace(string(main)) == strconv.Itoa(pid)
 }
 
 // unitOf returns the service unit of a process from its /proc/PID/cgroup.

@@ -38,11 +38,11 @@ func TestMain(m *testing.M) {
 
 // childRun is a backup or a restore that ends by SIGKILL when a step begins.
 type childRun struct {
-	Restore                   bool
-	Force                     bool // of a restore
-	Root, CacheDir, StateDir  string
-	Server                    *mysqltest.Server // its exported fields
-	DieAt                     mysqlbackup.Step
+	Restore                  bool
+	Force                    bool // of a restore
+	Root, CacheDir, StateDir string
+	Server                   *mysqltest.Server // its exported fields
+	DieAt                    mysqlbackup.Step
 }
 
 // childTB is as much of a test as a child's options need.

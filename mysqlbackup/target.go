@@ -120,6 +120,13 @@ func (t *target) checkIdle(ctx context.Context, socket string) error {
 	return lock.close()
 }
 
+// skipsLTS reports whether an upgrade leaves out MySQL 8.4, without which no
+// server goes from 8.0 to 9.
+// Source: MySQL 9.7 Reference Manual, "Upgrade Paths".
+func skipsLTS(from, to replication.Version) bool {
+	return from.Flavor == replication.MySQL && from.Major == 8 && from.Minor < 4 && to.Major > 8
+}
+
 // checkServer compares the backup with the configuration of this server.
 func (t *target) checkServer(r *refusals, m *manifest.Manifest) {
 	if m.Server.Flavor != t.version.Flavor {
@@ -130,6 +137,9 @@ func (t *target) checkServer(r *refusals, m *manifest.Manifest) {
 	r.addErr(err)
 	if err == nil && was.Compare(t.version) > 0 {
 		r.add("the backup is of %s, newer than the %s here: servers can't go back", was, t.version)
+	}
+	if err == nil && skipsLTS(was, t.version) {
+		r.addHint("restore with MySQL 8.4 first, and upgrade from there", "the backup is of %s: %s can't start on its files", was, t.version)
 	}
 	cnf := "set it in " + t.defaults.Path
 	if m.Server.PageSize != t.layout.pageSize {

@@ -51,7 +51,7 @@ func mysqlStatus(t testing.TB) replication.ReplicaStatus {
 		SecondsBehind: new(int64), AutoPosition: true,
 		Retrieved:  position(t, "mysql:08b02207-e6f3-11f1-8211-02fc00000001:6-10"),
 		Executed:   position(t, "mysql:08b02207-e6f3-11f1-8211-02fc00000001:1-10"),
-		SourceFile: "binlog.000003", SourceOffset: 1523, TLS: true, PublicKey: true,
+		SourceFile: "binlog.000003", SourceOffset: 1523, ReadFile: "binlog.000003", ReadOffset: 1523, TLS: true, PublicKey: true,
 	}
 }
 
@@ -62,7 +62,7 @@ func mariaDBStatus(t testing.TB) replication.ReplicaStatus {
 		SecondsBehind: new(int64), AutoPosition: true,
 		Retrieved:  position(t, "mariadb:0-12-10"),
 		Executed:   position(t, "mariadb:0-12-10"),
-		SourceFile: "binlog.000002", SourceOffset: 1101,
+		SourceFile: "binlog.000002", SourceOffset: 1101, ReadFile: "binlog.000002", ReadOffset: 1101,
 	}
 }
 
@@ -112,6 +112,7 @@ func TestParseReplicaStatusFields(t *testing.T) {
 		{"by file", replication.MySQL, map[string]string{"Auto_Position": "0"}, func(s *replication.ReplicaStatus) { s.AutoPosition = false }},
 		{"by file, MariaDB", replication.MariaDB, map[string]string{"Using_Gtid": "No"}, func(s *replication.ReplicaStatus) { s.AutoPosition = false }},
 		{"by current_pos", replication.MariaDB, map[string]string{"Using_Gtid": "Current_Pos"}, func(*replication.ReplicaStatus) {}},
+		{"filters", replication.MySQL, map[string]string{"Replicate_Do_DB": "a,b"}, func(s *replication.ReplicaStatus) { s.Filters = "Replicate_Do_DB=a,b" }},
 		{"no TLS", replication.MySQL, map[string]string{"Source_SSL_Allowed": "No"}, func(s *replication.ReplicaStatus) { s.TLS = false }},
 		{"no public key", replication.MySQL, map[string]string{"Get_Source_public_key": "0"}, func(s *replication.ReplicaStatus) { s.PublicKey = false }},
 		{"sets in lines", replication.MySQL, map[string]string{"Executed_Gtid_Set": uuidA + ":1,\n" + uuidB + ":2"}, func(s *replication.ReplicaStatus) {

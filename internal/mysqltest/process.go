@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,21 +66,25 @@ func isServer(cmdline []byte, defaultsFile string) bool {
 }
 
 // launch starts the program in the background, without standard streams. It
-// ends with the thread that started it, and so with the test at the latest.
+// ends with the thread that started it, which is kept for it alone, and so with
+// the test at the latest: a test may end any other thread.
 // The returned channel is closed when the process has ended.
 func launch(ctx context.Context, program string, arguments ...string) (<-chan struct{}, error) {
 	// The server outlives ctx: a test's clean-up ends it, in its own order.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, arguments...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	ended := make(chan struct{})
+	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // the error log says why; whoever waits shows it
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // the error log says why; whoever waits shows it
+		}
 	}()
-	return ended, nil
+	return ended, <-started
 }
 
 // end sends the signal to the process and waits until it has ended.

@@ -180,7 +180,8 @@ func (db *database) rows(ctx context.Context, query string) ([]map[string]string
 // Differences returns, sorted, the names whose values differ between two maps
 // as Checksums and Objects return them, each with both values.
 func Differences(got, want map[string]string) []string {
-	names := maps.Clone(want)
+	names := map[string]string{}
+	maps.Copy(names, want)
 	maps.Copy(names, got)
 	var differences []string
 	for _, name := range slices.Sorted(maps.Keys(names)) {

@@ -197,8 +197,14 @@ func (c *Checker) mariaClassic(p []byte) verdict {
 		crc = zipCRC32
 	}
 	stored, computed := be32(p[offPostCRC:]), crc(p)
-	if stored == computed {
+	switch {
+	case stored == computed:
 		return verdict{encrypted: true}
+	case be16(p[offType:]) == typeMariaCompressedAndEnc && !c.space.RowCompressed:
+		// The server does not verify this checksum, and good pages of MariaDB
+		// 10.11 have been seen to fail it.
+		// Source: fil_space_verify_crypt_checksum in fil0crypt.cc.
+		return verdict{encrypted: true, opaque: true}
 	}
 	v := c.plain(p)
 	if v.why != "" {

@@ -14,6 +14,7 @@ const (
 	mariaRedoName      = "ib_logfile0"
 	mariaRedoFormat    = 0x50687973 // "Phys"
 	mariaRedoEncrypted = 1 << 31    // in the format
+	mariaRedoKey       = 0xf09f979d // format of 10.11 if it is encrypted: the character of a key
 	mariaRedoHeader    = 12288      // bytes before the ring
 	mariaCkptSize      = 64         // bytes, the last four a CRC-32C
 	maxMTR             = 1 << 20    // bytes of a mini-transaction, about
@@ -49,7 +50,7 @@ func readMariaRedo(fsys fs.FS) (_ Redo, err error) {
 // the newest checkpoint and the LSN where the log went on after it.
 func parseMariaRedoHeader(header []byte, size int64) (Redo, *mariaRing, uint64, error) {
 	if format := be32(header[offRedoFormat:]); format != mariaRedoFormat {
-		if format == mariaRedoFormat|mariaRedoEncrypted {
+		if format == mariaRedoFormat|mariaRedoEncrypted || format == mariaRedoKey {
 			return Redo{}, nil, 0, fmt.Errorf("%w: it is encrypted", ErrRedoFormat)
 		}
 		return Redo{}, nil, 0, fmt.Errorf("%w: format 0x%x of %q, want 0x%x of MariaDB 10.8 and later",

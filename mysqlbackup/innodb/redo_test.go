@@ -270,6 +270,7 @@ func TestReadMariaRedoRefuses(t *testing.T) {
 		format bool
 	}{
 		{"encrypted", func(f []byte) []byte { f[0] |= 0x80; seal(f[:512]); return f }, "it is encrypted", true},
+		{"encrypted by 10.11", func(f []byte) []byte { copy(f, "\xf0\x9f\x97\x9d"); seal(f[:512]); return f }, "it is encrypted", true},
 		{"10.5", func(f []byte) []byte { copy(f, "PHYS"); seal(f[:512]); return f }, "format 0x50485953 of \"MariaDB 10.11.19\", want 0x50687973", true},
 		{"header", func(f []byte) []byte { f[30]++; return f }, "checksum of the header is wrong", false},
 		{"empty", func([]byte) []byte { return nil }, "EOF", false},

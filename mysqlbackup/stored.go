@@ -2,12 +2,51 @@ package mysqlbackup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/manifest"
 )
+
+// ReadManifest reads the record of one backup. It returns cas.ErrNotFound if
+// there is no such backup, cas.ErrCorrupt if its record is damaged, and a
+// [*manifest.VersionError] if a newer program wrote it.
+func ReadManifest(ctx context.Context, repo *cas.Repository, key cas.Key) (*manifest.Manifest, error) {
+	data, err := repo.Record(ctx, key)
+	if errors.Is(err, cas.ErrRevoked) {
+		return nil, fmt.Errorf("backup %s: %w", key, cas.ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(data)
+	var newer *manifest.VersionError
+	if errors.As(err, &newer) {
+		return nil, fmt.Errorf("backup %s: %w", key, err)
+	}
+	if err == nil && m.Key() != key {
+		err = fmt.Errorf("it is the record of %s", m.Key())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("backup %s: %w", key, &cas.CorruptError{Name: "manifests/" + string(key), Reason: err.Error()})
+	}
+	return m, nil
+}
+
+// ReadFiles reads the list of a backup's files. A pack or chunk that is
+// missing is a cas.ErrNotFound: the repository is damaged.
+func ReadFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) (_ []manifest.File, err error) {
+	chunks, err := index.OfPacks(ctx, repo, m.Packs)
+	if err != nil {
+		return nil, err
+	}
+	reader := repo.NewReader(chunks)
+	defer func() { err = errors.Join(err, reader.Close()) }()
+	return readFiles(ctx, reader, m.Files)
+}
 
 // maxFileList bounds the list of files in memory, in bytes.
 const maxFileList = 4 << 30

@@ -1,0 +1,186 @@
+package mysqlbackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/cas/mem"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/replication"
+)
+
+// shelf is a repository with manifests, and a restore that chooses from them.
+type shelf struct {
+	*restoreRun
+	backend  mem.Backend
+	progress quiet
+}
+
+func newShelf(t testing.TB) *shelf {
+	t.Helper()
+	s := &shelf{}
+	repo, err := cas.Create(t.Context(), &s.backend, cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := newTestTarget(t, newFolders(t), replication.MySQL)
+	place.version = replication.Version{Flavor: replication.MySQL, Major: 9, Minor: 7, Patch: 4}
+	s.restoreRun = &restoreRun{
+		RestoreOptions: RestoreOptions{Store: Store{Repo: repo}, Keyspace: "k", Shard: "-80", Progress: &s.progress},
+		target:         place,
+	}
+	return s
+}
+
+func nameAt(minute int) manifest.Name {
+	return manifest.NewName(clock().Add(time.Duration(minute)*time.Minute), manifest.TabletAlias{Cell: "zone1", UID: 101})
+}
+
+// put publishes a record; nil is a manifest that does not decode.
+func (s *shelf) put(t testing.TB, minute int, change func(*manifest.Manifest)) {
+	t.Helper()
+	name := nameAt(minute)
+	m := &manifest.Manifest{
+		Keyspace: "k", Shard: "-80", Name: name, TabletAlias: name.Alias, Engine: manifest.EngineStopped,
+		Started: clock(), Finished: clock(), Roots: []manifest.Root{{Name: rootDatadir, Path: "/data"}},
+		Files:  manifest.FileList{ChunkSize: testChunk},
+		Server: manifest.Server{Flavor: replication.MySQL, Version: "9.7.4", PageSize: 16384, InnoDBDataFilePath: defaultDataFile},
+	}
+	data := []byte("no manifest")
+	if change != nil {
+		change(m)
+		var err error
+		if data, err = m.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, err := s.Store.Repo.Begin(t.Context(), manifest.Key("k", "-80", name), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writer := session.NewWriter(cas.WriterOptions{})
+	if err := errors.Join(session.Commit(t.Context(), writer, data), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func good(*manifest.Manifest)     {}
+func misfit(m *manifest.Manifest) { m.Server.PageSize = 4096 }
+func marked(m *manifest.Manifest) {
+	m.Marks = []manifest.Mark{manifest.NewMark(manifest.MarkBadPages, "one")}
+}
+
+func TestChoose(t *testing.T) {
+	for name, c := range map[string]struct {
+		backups []func(*manifest.Manifest) // oldest first
+		want    int                        // the chosen one; -1: none
+		err     error
+		text    string
+		hint    int // the one that the hint names; -1: none is
+	}{
+		"none at all":               {nil, -1, ErrNoBackup, "k/-80 has no backup", -1},
+		"newest":                    {[]func(*manifest.Manifest){good, good}, 1, nil, "", -1},
+		"newest without marks":      {[]func(*manifest.Manifest){good, marked, marked}, 0, nil, "", -1},
+		"all are marked":            {[]func(*manifest.Manifest){marked, marked}, -1, ErrNoUsableBackup, "are marked", -1},
+		"newest does not fit":       {[]func(*manifest.Manifest){good, good, marked, misfit}, -1, ErrRefused, "innodb_page_size", 1},
+		"none fits":                 {[]func(*manifest.Manifest){misfit, misfit}, -1, ErrRefused, nameAt(1).String(), -1},
+		"newest is no manifest":     {[]func(*manifest.Manifest){good, nil}, -1, nil, "read backup", 0},
+		"none fits, one is damaged": {[]func(*manifest.Manifest){nil, misfit}, -1, ErrRefused, "innodb_page_size", -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t)
+			for minute, change := range c.backups {
+				s.put(t, minute, change)
+			}
+			m, err := s.choose(t.Context())
+			if c.want >= 0 {
+				if err != nil || m.Name != nameAt(c.want) {
+					t.Fatalf("chose %v, %v; want %s", m, err, nameAt(c.want))
+				}
+				return
+			}
+			if err == nil || c.err != nil && !errors.Is(err, c.err) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v, want %v: %s", err, c.err, c.text)
+			}
+			if hints := fmt.Sprint(hint.Of(err)); c.hint >= 0 && !strings.Contains(hints, nameAt(c.hint).String()) || c.hint < 0 && strings.Contains(hints, "zone1") {
+				t.Errorf("hints %s, want one that names backup %d", hints, c.hint)
+			}
+		})
+	}
+}
+
+// vanishing is a backend in which a blob can be read once.
+type vanishing struct {
+	cas.Backend
+	name   string
+	opened int
+}
+
+func (v *vanishing) Open(ctx context.Context, name string) (cas.BlobReader, error) {
+	if strings.HasSuffix(name, v.name) {
+		if v.opened++; v.opened > 1 {
+			return nil, fmt.Errorf("%s: %w", name, cas.ErrNotFound)
+		}
+	}
+	return v.Backend.Open(ctx, name)
+}
+
+func TestChooseVanished(t *testing.T) {
+	s := newShelf(t)
+	s.put(t, 0, good)
+	s.put(t, 1, good)
+	backend := &vanishing{Backend: &s.backend, name: nameAt(1).String()}
+	repo, err := cas.Open(t.Context(), backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Store.Repo = repo
+	if m, err := s.choose(t.Context()); err != nil || m.Name != nameAt(0) {
+		t.Errorf("chose %v, %v; want the one that is left", m, err)
+	}
+	if backend.opened != 2 {
+		t.Errorf("the backup that is gone was opened %d times, want once for the list and once to be read", backend.opened)
+	}
+}
+
+func TestChooseNamed(t *testing.T) {
+	s := newShelf(t)
+	s.put(t, 0, good)
+	s.put(t, 1, marked)
+	s.put(t, 2, misfit)
+	for minute, want := range map[int]error{0: nil, 1: nil, 2: ErrRefused, 3: ErrNoUsableBackup} {
+		name := nameAt(minute)
+		s.Backup = &name
+		m, err := s.choose(t.Context())
+		if want == nil && (err != nil || m.Name != name) || want != nil && !errors.Is(err, want) {
+			t.Errorf("backup %d: %v, %v; want %v", minute, m, err, want)
+		}
+	}
+	if len(s.progress.warned) != 1 || !strings.Contains(s.progress.warned[0], "the backup is marked") {
+		t.Errorf("warnings %q, want one of the mark", s.progress.warned)
+	}
+	name := nameAt(0)
+	s.Backup = &name
+	if err := s.Store.Repo.Forget(t.Context(), manifest.Key("k", "-80", name), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.choose(t.Context()); !errors.Is(err, ErrNoUsableBackup) || len(hint.Of(err)) != 1 {
+		t.Errorf("forgotten: %v with hints %v", err, hint.Of(err))
+	}
+}
+
+// A record that was put under another key is not taken for that key's.
+func TestReadManifestOfAnotherKey(t *testing.T) {
+	s := newShelf(t)
+	s.put(t, 0, func(m *manifest.Manifest) { m.Shard = "80-" })
+	if _, err := s.choose(t.Context()); err == nil || !strings.Contains(err.Error(), "it is the record of k/80-/") {
+		t.Errorf("error %v, want that it is another's", err)
+	}
+}
