@@ -116,8 +116,14 @@ func exitSentinels() []exitSentinel {
 // failure returns how the run ends with err, which is not nil.
 func failure(ctx context.Context, err error) ui.Failure {
 	f := ui.Failure{Messages: messages(err), Hints: hint.Of(err), ExitCode: exitCode(ctx, err)}
-	if cause := context.Cause(ctx); f.ExitCode == exitInterrupted && !strings.Contains(err.Error(), cause.Error()) {
-		f.Messages = append(f.Messages, "interrupted: "+cause.Error())
+	if f.ExitCode != exitInterrupted {
+		return f
+	}
+	switch cause := context.Cause(ctx).Error(); {
+	case err.Error() == cause:
+		f.Messages = []string{"interrupted: " + cause}
+	case !strings.Contains(err.Error(), cause):
+		f.Messages = append(f.Messages, "interrupted: "+cause)
 	}
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,5 +159,22 @@ func TestBackup(t *testing.T) {
 		if left := b.journals(t); len(left) > 0 {
 			t.Errorf("journals are left: %v", left)
 		}
+	})
+}
+
+// TestMemoryTables: the operator is told of tables that a restart empties.
+func TestMemoryTables(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.primary.Exec(t, "CREATE DATABASE scratch", "CREATE TABLE scratch.sessions (id INT) ENGINE=MEMORY")
+		s.replica.WaitForReplica(t, s.primary)
+		s.backUp(t)
+		for _, warning := range s.progress.warned {
+			if strings.Contains(warning, "scratch.sessions") {
+				return
+			}
+		}
+		t.Errorf("no warning names the table: %q", s.progress.warned)
 	})
 }

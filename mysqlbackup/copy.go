@@ -177,7 +177,7 @@ func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Cont
 	for range max(1, c.workers) {
 		group.Go(func() error {
 			if c.gentle {
-				yield()
+				throttle.Yield()
 			}
 			buffer := make([]byte, max(readSize, c.chunkSize))
 			for {

@@ -3,6 +3,8 @@ package mysqlbackup_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -107,5 +109,49 @@ func TestBackupAfterKilled(t *testing.T) {
 		}
 		s.backUp(t)
 		s.checkBack(t, 3)
+	})
+}
+
+// TestRecoverRebooted ends shardseed and the server together at every step, as
+// a reboot of the host does; by turns the boot starts the server, or does not.
+func TestRecoverRebooted(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		steps := mysqlbackup.BackupSteps()
+		first, last := slices.Index(steps, mysqlbackup.StepFence), slices.Index(steps, mysqlbackup.StepPutBack)
+		for i, step := range steps[first : last+1] {
+			s.killed(t, childRun{Server: s.replica, DieAt: step})
+			s.rebooted(t)
+			if i%2 == 0 {
+				s.replica.Start(t)
+			}
+			if _, err := mysqlbackup.Recover(t.Context(), s.recoverOptions(t, s.replica)); err != nil {
+				t.Fatalf("rebooted at %s: %v", step, err)
+			}
+			published := 0
+			if step == mysqlbackup.StepPutBack {
+				published++
+			}
+			s.checkBack(t, published)
+			if t.Failed() {
+				t.Fatalf("rebooted at %s", step)
+			}
+		}
+	})
+}
+
+// rebooted ends the replica by SIGKILL, and waits until nothing is left of its
+// process: a server does not start while the process of its socket's lock file
+// answers signals, and one that nobody has reaped does.
+func (s *stand) rebooted(t *testing.T) {
+	t.Helper()
+	pid := s.replica.PID()
+	s.replica.Kill(t)
+	eventually(t, func() string {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); pid != 0 && err == nil {
+			return fmt.Sprintf("process %d is still there", pid)
+		}
+		return ""
 	})
 }

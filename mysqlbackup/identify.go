@@ -35,9 +35,27 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 	if err := b.checkServer(ctx, srv, vars, state); err != nil {
 		return state, err
 	}
+	if err := b.warnMemoryTables(ctx, srv); err != nil {
+		return state, err
+	}
 	b.saved = state
 	b.describe(srv, vars, state)
 	return state, nil
+}
+
+// warnMemoryTables tells of tables that are empty after a restart: when they
+// are first used, the server writes a transaction of its own about it.
+func (b *backupRun) warnMemoryTables(ctx context.Context, srv *server) error {
+	row, err := srv.row(ctx, "SELECT COUNT(*) AS n, MIN(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)) AS first FROM information_schema.TABLES"+
+		" WHERE ENGINE = 'MEMORY' AND TABLE_TYPE = 'BASE TABLE' AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')")
+	if err != nil {
+		return err
+	}
+	if row["n"] != "0" {
+		b.Progress.Warn(fmt.Sprintf("%s MEMORY tables (%s is one) will be empty after the restart, and the server notes that in its own binary log: an errant transaction",
+			row["n"], row["first"]))
+	}
+	return nil
 }
 
 // checkServer collects what speaks against backing up the server.

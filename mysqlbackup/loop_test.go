@@ -2,6 +2,7 @@ package mysqlbackup_test
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -37,7 +38,10 @@ func keepRunning(t *testing.T, srv *mysqltest.Server, pause string) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		<-ended
-		srv.Stop(t) // killed, it would keep its socket's lock until somebody reaps it
+		srv.Kill(t)                                                // it may be starting, and deaf to anything else
+		if err := os.RemoveAll(srv.Socket + ".lock"); err != nil { // it names a process that nobody may have reaped
+			t.Error(err)
+		}
 	})
 	srv.Ready(t)
 }

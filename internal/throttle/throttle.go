@@ -1,4 +1,5 @@
-// Package throttle keeps a run from taking a disk or a network for itself.
+// Package throttle keeps a run from taking processors, disks and the network for
+// itself.
 package throttle
 
 import (
