@@ -91,7 +91,7 @@ func TestChoose(t *testing.T) {
 		"all are marked":            {[]func(*manifest.Manifest){marked, marked}, -1, ErrNoUsableBackup, "are marked", -1},
 		"newest does not fit":       {[]func(*manifest.Manifest){good, good, marked, misfit}, -1, ErrRefused, "innodb_page_size", 1},
 		"none fits":                 {[]func(*manifest.Manifest){misfit, misfit}, -1, ErrRefused, nameAt(1).String(), -1},
-		"newest is no manifest":     {[]func(*manifest.Manifest){good, nil}, -1, nil, "read backup", 0},
+		"newest is no manifest":     {[]func(*manifest.Manifest){good, nil}, -1, cas.ErrCorrupt, "decode manifest", 0},
 		"none fits, one is damaged": {[]func(*manifest.Manifest){nil, misfit}, -1, ErrRefused, "innodb_page_size", -1},
 	} {
 		t.Run(name, func(t *testing.T) {

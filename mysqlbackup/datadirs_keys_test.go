@@ -144,7 +144,10 @@ func armMySQL(t *testing.T) func(*testing.T, *mysqltest.Server) {
 	tree := newPlace(t, []string{"sbin", "plugin"})
 	program := mysqltest.Program(t, "mysqld")
 	servers := filepath.Join(filepath.Dir(program), "..", "mysql", "usr")
-	real := filepath.Join(servers, "sbin", "mysqld")
+	real, err := filepath.EvalSymlinks(filepath.Join(servers, "sbin", "mysqld"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	plugins, err := filepath.Glob(filepath.Join(servers, "lib", "mysql", "plugin", "*"))
 	if err != nil || len(plugins) == 0 {
 		t.Fatalf("%d plugins: %v", len(plugins), err)
