@@ -66,7 +66,7 @@ func (b *bench) measure(ctx context.Context, c command) (usage, []byte, error) {
 // Source: getrusage(2).
 func fromRusage(r *syscall.Rusage) (cpu float64, rss int64) {
 	nanoseconds := r.Utime.Nano() + r.Stime.Nano()
-	return time.Duration(nanoseconds).Seconds(), r.Maxrss << 10
+	return time.Duration(nanoseconds).Seconds(), int64(r.Maxrss) << 10
 }
 
 // run runs the command for its effect.

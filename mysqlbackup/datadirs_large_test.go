@@ -17,9 +17,9 @@ import (
 )
 
 // bigSize is the length of the file with holes, in bytes.
-const bigSize = 1 << 30
+const bigSize int64 = 3 << 30
 
-// TestManyTables has three thousand tablespaces and one of a gigabyte of which
+// TestManyTables has three thousand tablespaces and one of three gigabytes of which
 // most is a hole.
 func TestManyTables(t *testing.T) {
 	t.Parallel()

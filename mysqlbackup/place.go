@@ -218,7 +218,7 @@ func (t *target) checkRoom(files []manifest.File, freed map[uint64]int64) error 
 		if err := unix.Statfs(folder, &stat); err != nil {
 			return fmt.Errorf("look for room in %s: %w", folder, err)
 		}
-		if room := int64(stat.Bavail)*stat.Bsize + freed[device]; room < need[device] {
+		if room := int64(stat.Bavail)*int64(stat.Bsize) + freed[device]; room < need[device] {
 			return refuse("the backup needs %d MiB in %s, which has room for %d MiB", need[device]>>20, folder, room>>20)
 		}
 	}

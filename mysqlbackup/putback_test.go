@@ -134,7 +134,8 @@ func TestServerKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		backups := 0
 		for _, step := range []mysqlbackup.Step{
-			mysqlbackup.StepPosition, mysqlbackup.StepStop, mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack,
+			mysqlbackup.StepJournal, mysqlbackup.StepFence, mysqlbackup.StepStopReplication, mysqlbackup.StepPosition, mysqlbackup.StepStop,
+			mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack,
 		} {
 			s.at(step, func() { s.replica.Kill(t) })
 			result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
@@ -152,6 +153,61 @@ func TestServerKilled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestServerKilledAtTheEnd ends mysqld when it has been put back and catches
+// up: it is not ours any more, and the run says that it has not caught up.
+func TestServerKilledAtTheEnd(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.at(mysqlbackup.StepCatchUp, func() { s.rebooted(t) })
+		result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
+		if result == nil {
+			t.Error("no result")
+		}
+		checkKinds(t, err, mysqlbackup.ErrPutBack)
+		s.checkBackups(t, 1)
+		if journals := s.journals(t); len(journals) > 0 {
+			t.Errorf("journals are left: %q", journals)
+		}
+	})
+}
+
+// TestConnectionLost cuts our connections to the server when a step begins:
+// the run goes on, or gives up and puts the server back.
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		backups := 0
+		for _, step := range []mysqlbackup.Step{
+			mysqlbackup.StepJournal, mysqlbackup.StepFence, mysqlbackup.StepStopReplication, mysqlbackup.StepPosition, mysqlbackup.StepStop,
+			mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack, mysqlbackup.StepCatchUp,
+		} {
+			s.at(step, func() { s.cutConnections(t) })
+			result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
+			if err != nil {
+				t.Logf("cut at %s: %v", step, err)
+			}
+			if result != nil {
+				backups++
+			}
+			s.checkBack(t, backups)
+			if t.Failed() {
+				t.Fatalf("connection lost at %s", step)
+			}
+		}
+	})
+}
+
+// cutConnections kills the replica's connections of the account that backups
+// use.
+func (s *stand) cutConnections(t *testing.T) {
+	t.Helper()
+	for _, row := range s.replica.Rows(t, "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE USER = '"+mysqltest.AdminUser+"'") {
+		s.replica.Exec(t, "KILL "+row["id"])
+	}
 }
 
 // TestDisks takes the repository or the state folder away in the middle.

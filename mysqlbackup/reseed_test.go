@@ -1,13 +1,16 @@
 package mysqlbackup_test
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -247,5 +250,29 @@ func TestRestoreKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkReplica(t, target, s.primary)
+	})
+}
+
+// TestStartWhileMarked: a server does not start on files that a restore has not
+// written to the end, whoever tries; the restore run again succeeds.
+func TestStartWhileMarked(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.backUp(t)
+		target := mysqltest.New(t, flavor, mysqltest.Options{})
+		_, err := mysqlbackup.Restore(s.interruptAt(t, mysqlbackup.StepFiles), s.restoreOptions(t, target))
+		checkInterrupted(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		err = exec.CommandContext(ctx, target.Program, "--defaults-file="+target.DefaultsFile).Run()
+		if err == nil || ctx.Err() != nil {
+			t.Errorf("a server has started on an unfinished restore: %v", err)
+		}
+		s.progress.onStep = nil
+		if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
+			t.Fatal(err)
+		}
+		target.WaitForReplica(t, s.primary)
 	})
 }
