@@ -45,11 +45,15 @@ type Blob interface {
 	Discard() error
 }
 
-// BlobReader reads a blob. ReadAt is safe for concurrent use.
+// BlobReader reads a blob. All methods but Close are safe for concurrent use.
 type BlobReader interface {
 	io.ReaderAt
 	io.Closer
 	Size() int64 // bytes
+
+	// Expect says that these bytes will be read soon, so that the store can
+	// begin to fetch them. It does not wait, and may do nothing.
+	Expect(offset, size int64)
 }
 
 // Entry is one name in a folder.

@@ -15,7 +15,8 @@ import (
 // blobOf makes bytes a BlobReader.
 type blobOf struct{ *bytes.Reader }
 
-func (blobOf) Close() error { return nil }
+func (blobOf) Close() error        { return nil }
+func (blobOf) Expect(int64, int64) {}
 
 func blob(data []byte) BlobReader { return blobOf{bytes.NewReader(data)} }
 

@@ -22,7 +22,7 @@ type Reader struct {
 	repo    *Repository
 	locator Locator
 	packs   *packFiles
-	windows chan *window // those not in use
+	buffers chan *buffers // those not in use
 }
 
 // NewReader returns a reader of the chunks that the locator finds. The caller
@@ -32,10 +32,10 @@ func (r *Repository) NewReader(locator Locator) *Reader {
 		repo:    r,
 		locator: locator,
 		packs:   &packFiles{backend: r.backend, files: map[ID]*packFile{}},
-		windows: make(chan *window, runtime.GOMAXPROCS(0)+1),
+		buffers: make(chan *buffers, runtime.GOMAXPROCS(0)+1),
 	}
-	for range cap(reader.windows) {
-		reader.windows <- &window{}
+	for range cap(reader.buffers) {
+		reader.buffers <- &buffers{}
 	}
 	return reader
 }
@@ -84,50 +84,71 @@ func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn
 }
 
 // chains is Chunks for chains that chain finds, one call for each in order;
-// those that are nil are skipped.
+// those that are nil are skipped. While a window is decoded, the store fetches
+// the next one.
 func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) error, chain func(i int) (Chain, error)) error {
-	var w *window
+	var b *buffers
 	select {
-	case w = <-r.windows:
+	case b = <-r.buffers:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() {
-		w.clear()
-		r.windows <- w
-	}()
+	defer func() { r.buffers <- b }()
+	planned, filling := &window{}, &window{}
 	for i := range count {
 		found, err := chain(i)
 		if err != nil {
 			return err
 		}
 		if len(found) > 0 {
-			w.add(i, found)
+			filling.add(i, found)
 		}
-		if w.full() || i+1 == count {
-			if err := r.deliver(ctx, w, fn); err != nil {
-				return err
-			}
+		if !filling.full() && i+1 < count {
+			continue
+		}
+		filling.plan()
+		if err := r.expect(ctx, filling); err != nil {
+			return err
+		}
+		if err := r.deliver(ctx, planned, b, fn); err != nil {
+			return err
+		}
+		planned, filling = filling, planned
+	}
+	return r.deliver(ctx, planned, b, fn)
+}
+
+// expect lets the store fetch what the window reads.
+func (r *Reader) expect(ctx context.Context, w *window) error {
+	for _, run := range w.runs {
+		first := run.pieces[0]
+		file, err := r.packs.acquire(ctx, first.loc.Pack)
+		if err != nil {
+			return first.slot.chain.with(first.loc, err)
+		}
+		file.blob.Expect(first.loc.Offset, run.size)
+		if err := r.packs.release(file); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// deliver reads, decodes and verifies the chunks of a window, and empties it.
-func (r *Reader) deliver(ctx context.Context, w *window, fn func(int, []byte) error) error {
-	for pieces := w.plan(); len(pieces) > 0; {
+// deliver reads, decodes and verifies the chunks of a window that was planned,
+// and empties it.
+func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int, []byte) error) (err error) {
+	w.share(b)
+	for _, run := range w.runs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, size := nextRun(pieces)
-		var err error
-		if w.stored, err = r.read(ctx, w.stored, *pieces[0].loc, size); err != nil {
-			return pieces[0].slot.chain.with(pieces[0].loc, err)
+		first := run.pieces[0]
+		if b.stored, err = r.read(ctx, b.stored, *first.loc, run.size); err != nil {
+			return first.slot.chain.with(first.loc, err)
 		}
-		if err := w.combine(r.repo.decoders, pieces[:n]); err != nil {
+		if err := b.combine(r.repo.decoders, run.pieces); err != nil {
 			return err
 		}
-		pieces = pieces[n:]
 	}
 	for i := range w.slots {
 		s := &w.slots[i]

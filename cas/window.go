@@ -14,10 +14,21 @@ const windowSize = 8 << 20
 // combined at once into the chunks that it is part of: XOR does not mind the
 // order. So no base is ever kept or decoded for itself. One goroutine at a time.
 type window struct {
-	slots   []slot
-	byID    map[ID]int // chunk → index in slots
-	size    int        // plain bytes of the slots
-	pieces  []piece
+	slots  []slot
+	byID   map[ID]int // chunk → index in slots
+	size   int        // plain bytes of the slots
+	pieces []piece    // in order of place
+	runs   []run      // of the pieces
+}
+
+// run is a number of neighboring pieces that are read at once.
+type run struct {
+	pieces []piece
+	size   int64 // bytes
+}
+
+// buffers are what a window is decoded in. One goroutine at a time.
+type buffers struct {
 	plain   []byte // of all slots
 	stored  []byte // frames as read
 	scratch []byte // a frame decoded
@@ -59,37 +70,48 @@ func (w *window) clear() {
 	w.slots, w.size = w.slots[:0], 0
 }
 
-// plan gives the slots their buffers and returns the pieces in order of place.
-func (w *window) plan() []piece {
-	w.plain = sized(w.plain, w.size)
-	rest := w.plain
+// plan sets out what is read, in order of place.
+func (w *window) plan() {
+	w.pieces, w.runs = w.pieces[:0], w.runs[:0]
+	for i := range w.slots {
+		s := &w.slots[i]
+		for n := range s.chain {
+			w.pieces = append(w.pieces, piece{&s.chain[n], s})
+		}
+	}
+	slices.SortFunc(w.pieces, comparePieces)
+	for pieces := w.pieces; len(pieces) > 0; {
+		n, size := nextRun(pieces)
+		w.runs = append(w.runs, run{pieces[:n], size})
+		pieces = pieces[n:]
+	}
+}
+
+// share gives the slots their parts of the buffers.
+func (w *window) share(b *buffers) {
+	b.plain = sized(b.plain, w.size)
+	rest := b.plain
 	largest := 0
-	w.pieces = w.pieces[:0]
 	for i := range w.slots {
 		s := &w.slots[i]
 		size := int(s.chain[0].PlainSize)
 		largest = max(largest, size)
 		s.plain, rest = rest[:size:size], rest[size:]
-		for n := range s.chain {
-			w.pieces = append(w.pieces, piece{&s.chain[n], s})
-		}
 	}
-	w.scratch = sized(w.scratch, maxDifference(largest))
-	slices.SortFunc(w.pieces, comparePieces)
-	return w.pieces
+	b.scratch = sized(b.scratch, maxDifference(largest))
 }
 
 // combine decodes the frames of one run, each once, into its slots.
-func (w *window) combine(d *decoders, run []piece) error {
+func (b *buffers) combine(d *decoders, run []piece) error {
 	var content []byte
 	for n, p := range run {
 		if n == 0 || *p.loc != *run[n-1].loc {
-			dst := w.scratch
+			dst := b.scratch
 			if p.loc.Codec == CodecZstd && !p.slot.begun {
 				dst = p.slot.plain
 			}
 			var err error
-			if content, err = unpack(d, dst, *p.loc, w.stored[p.loc.Offset-run[0].loc.Offset:]); err != nil {
+			if content, err = unpack(d, dst, *p.loc, b.stored[p.loc.Offset-run[0].loc.Offset:]); err != nil {
 				return p.slot.chain.with(p.loc, err)
 			}
 		}

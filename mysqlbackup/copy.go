@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,15 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup/innodb"
 	"github.com/shardseed/shardseed/replication"
 )
-
-// readSize is how much is read at once, in bytes: a multiple of every page and
-// chunk size up to it.
-const readSize = 4 << 20
 
 // copier copies files into chunks. Ranges of all files, the largest file
 // first, are worked on by a number of workers, each of which reads, hashes,
@@ -60,7 +56,7 @@ type fileCopy struct {
 	zero    atomic.Int64    // bytes in zero chunks
 
 	mu     sync.Mutex // guards what follows
-	file   *os.File
+	file   *direct.File
 	like   []*like // versions of it that it is compared with, the best first
 	left   int     // ranges to do
 	report innodb.Report
@@ -171,7 +167,7 @@ func (c *copier) newChecker(path string) (*innodb.Checker, error) {
 }
 
 // run works on all ranges.
-func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Context, fileRange, []byte) error) error {
+func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Context, fileRange, *blockReader) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	next := atomic.Int64{}
 	for range max(1, c.workers) {
@@ -179,13 +175,13 @@ func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Cont
 			if c.gentle {
 				throttle.Yield()
 			}
-			buffer := make([]byte, max(readSize, c.chunkSize))
+			blocks := c.newBlockReader()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(work) {
 					return nil
 				}
-				if err := do(ctx, work[i], buffer); err != nil {
+				if err := do(ctx, work[i], blocks); err != nil {
 					return fmt.Errorf("copy %s: %w", work[i].file.src.path, err)
 				}
 			}
@@ -194,51 +190,41 @@ func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Cont
 	return group.Wait()
 }
 
+// span returns where the range lies in its file.
+func (r fileRange) span(chunkSize int) (start, end int64) {
+	size := int64(cas.NodeFanout) * int64(chunkSize)
+	start = int64(r.leaf) * size
+	return start, min(start+size, r.file.src.stat.Size)
+}
+
 // copyRange stores one range and, with the last one of a file, closes it.
-func (c *copier) copyRange(ctx context.Context, r fileRange, buffer []byte) error {
+func (c *copier) copyRange(ctx context.Context, r fileRange, blocks *blockReader) error {
 	f := r.file
 	file, err := f.open(ctx, c)
 	if err != nil {
 		return err
 	}
 	before := c.before(ctx, f.like, r.leaf)
-	rangeSize := int64(cas.NodeFanout) * int64(c.chunkSize)
-	start := int64(r.leaf) * rangeSize
-	end := min(start+rangeSize, f.src.stat.Size)
+	start, end := r.span(c.chunkSize)
 	var report innodb.Report
 	ids := make([]cas.ID, 0, cas.NodeFanout)
-	for at := start; at < end; at += int64(len(buffer)) {
-		data := buffer[:min(int64(len(buffer)), end-at)]
-		if err := c.limit.Wait(ctx, len(data)); err != nil {
-			return err
-		}
-		if err := readFull(file, data, at); err != nil {
-			return err
-		}
+	err = blocks.each(ctx, file, start, end, func(at int64, data []byte) (err error) {
 		if f.checker != nil {
 			f.checker.Check(at, data, &report)
 		}
 		var zero int64
-		if ids, zero, err = c.storeChunks(ctx, data, ids, before); err != nil {
-			return err
-		}
+		ids, zero, err = c.storeChunks(ctx, data, ids, before)
 		f.zero.Add(zero)
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	_ = unix.Fadvise(int(file.Fd()), start, end-start, unix.FADV_DONTNEED) // advice only
 	leaf, _, err := c.writer.PutLeaf(ctx, ids)
 	if err != nil {
 		return err
 	}
 	return f.done(r.leaf, leaf, &report)
-}
-
-// readFull fills data; a file that has become shorter is one that changes.
-func readFull(file *os.File, data []byte, at int64) error {
-	_, err := file.ReadAt(data, at)
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("the file has become shorter while it was copied: somebody works on it")
-	}
-	return err
 }
 
 // storeChunks stores data as chunks and appends their IDs to those of the range
@@ -288,7 +274,7 @@ func (c *copier) problem(err error) {
 }
 
 // open opens the file for its first range, with its page checker.
-func (f *fileCopy) open(ctx context.Context, c *copier) (*os.File, error) {
+func (f *fileCopy) open(ctx context.Context, c *copier) (*direct.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.file != nil {
@@ -298,19 +284,18 @@ func (f *fileCopy) open(ctx context.Context, c *copier) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.file = file
+	f.file = direct.New(file, os.O_RDONLY)
 	f.like = c.likes(ctx, f.src)
 	if f.checker == nil && c.layout.isTablespace(f.src) {
 		f.check(c.layout.flavor == replication.MariaDB)
 	}
-	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_SEQUENTIAL) // advice only
-	return file, nil
+	return f.file, nil
 }
 
 // check makes the page checker. A file that is no tablespace has a bad first
 // page; of one that lacks its end, the first page that is missing is bad.
 func (f *fileCopy) check(mariadb bool) {
-	checker, err := innodb.NewChecker(f.file, mariadb)
+	checker, err := innodb.NewChecker(f.file.File, mariadb)
 	if err != nil {
 		f.report.Merge(innodb.Report{BadCount: 1, Bad: []innodb.BadPage{{No: 0, Why: err.Error()}}})
 		return

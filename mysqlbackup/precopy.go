@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/manifest"
 )
 
@@ -61,28 +62,26 @@ func (b *backupRun) preCopy(ctx context.Context) error {
 
 // storeRange stores a range of a file that somebody may be working on. One that
 // is gone, has become shorter or cannot be read is left to the copy.
-func (c *copier) storeRange(ctx context.Context, r fileRange, buffer []byte) (err error) {
-	file, err := os.OpenFile(r.file.src.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func (c *copier) storeRange(ctx context.Context, r fileRange, blocks *blockReader) (err error) {
+	opened, err := os.OpenFile(r.file.src.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil
 	}
+	file := direct.New(opened, os.O_RDONLY)
 	defer func() { err = errors.Join(err, file.Close()) }()
-	rangeSize := int64(cas.NodeFanout) * int64(c.chunkSize)
-	start := int64(r.leaf) * rangeSize
-	end := min(start+rangeSize, r.file.src.stat.Size)
 	before := c.before(ctx, c.likes(ctx, r.file.src), r.leaf)
 	ids := make([]cas.ID, 0, cas.NodeFanout)
-	for at := start; at < end; at += int64(len(buffer)) {
-		data := buffer[:min(int64(len(buffer)), end-at)]
-		if err := c.limit.Wait(ctx, len(data)); err != nil {
-			return err
-		}
-		if _, err := file.ReadAt(data, at); err != nil {
-			return nil
-		}
-		if ids, _, err = c.storeChunks(ctx, data, ids, before); err != nil {
-			return err
-		}
+	start, end := r.span(c.chunkSize)
+	err = blocks.each(ctx, file, start, end, func(_ int64, data []byte) (err error) {
+		ids, _, err = c.storeChunks(ctx, data, ids, before)
+		return err
+	})
+	var unread *readError
+	if errors.As(err, &unread) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	r.file.leaves[r.leaf], _, err = c.writer.PutLeaf(ctx, ids)
 	return err

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/durable"
 )
@@ -176,6 +178,11 @@ type reader struct {
 
 // Size implements cas.BlobReader.
 func (r *reader) Size() int64 { return r.size }
+
+// Expect implements cas.BlobReader.
+func (r *reader) Expect(offset, size int64) {
+	_ = unix.Fadvise(int(r.Fd()), offset, size, unix.FADV_WILLNEED) // advice only
+}
 
 // List implements cas.Backend. Names that begin with a dot are left out: they
 // are the file system's, or an administrator's.

@@ -88,6 +88,9 @@ type reader struct{ *bytes.Reader }
 // Close implements cas.BlobReader.
 func (reader) Close() error { return nil }
 
+// Expect implements cas.BlobReader.
+func (reader) Expect(int64, int64) {}
+
 // List implements cas.Backend.
 func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 	if err := ctx.Err(); err != nil {

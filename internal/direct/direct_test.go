@@ -1,0 +1,216 @@
+package direct
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+)
+
+// open makes a file of so many bytes that the page cache does not hold.
+func open(t testing.TB, size int) (*File, []byte) {
+	t.Helper()
+	content := make([]byte, size)
+	random := rand.New(rand.NewPCG(1, uint64(size)))
+	for i := range content {
+		content[i] = byte(random.Uint32())
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return reopen(t, path, os.O_RDONLY), content
+}
+
+func reopen(t testing.TB, path string, flag int) *File {
+	t.Helper()
+	file, err := os.OpenFile(path, flag, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
+	}
+	f := New(file, flag)
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// isDirect tells whether the file is read past the page cache: not in memory
+// file systems, whose files are nothing but page cache.
+func isDirect(t testing.TB, f *File, size int) bool {
+	t.Helper()
+	if f.past == nil || f.cached(0, size) {
+		t.Logf("%s is always in the page cache", f.Name())
+		return false
+	}
+	return true
+}
+
+func TestReadPastTheCache(t *testing.T) {
+	f, content := open(t, 3<<20+100)
+	past := isDirect(t, f, len(content))
+	buf := Buffer(1 << 20)
+	for at := 0; at < len(content); at += len(buf) {
+		data := buf[:min(len(buf), len(content)-at)]
+		if n, err := f.ReadAt(data, int64(at)); err != nil || !bytes.Equal(data[:n], content[at:at+len(data)]) {
+			t.Fatalf("read at %d: %d bytes, %v, or other bytes", at, n, err)
+		}
+	}
+	if f.off.Load() {
+		t.Error("direct I/O was refused")
+	}
+	if past && f.cached(0, len(content)) {
+		t.Error("what was read is in the page cache")
+	}
+}
+
+// TestReadCached reads what is in the page cache and nowhere else: the disk is
+// made to refuse.
+func TestReadCached(t *testing.T) {
+	f, content := open(t, 1<<20)
+	buf := Buffer(1 << 20)
+	if _, err := f.File.ReadAt(buf, 0); err != nil {
+		t.Fatal(err)
+	}
+	if !f.cached(0, len(buf)) {
+		t.Fatal("what was read just now is not in the page cache")
+	}
+	clear(buf)
+	past := f.past
+	f.past = os.NewFile(^uintptr(0), "closed")
+	_, err := f.ReadAt(buf, 0)
+	f.past = past
+	if err != nil || !bytes.Equal(buf, content) {
+		t.Errorf("read: %v, or other bytes", err)
+	}
+}
+
+func TestReadEnd(t *testing.T) {
+	for _, size := range []int{0, 1, Align - 1, Align, Align + 1, 5*Align + 7} {
+		f, content := open(t, size)
+		buf := Buffer(8 * Align)
+		n, err := f.ReadAt(buf, 0)
+		if !errors.Is(err, io.EOF) || !bytes.Equal(buf[:n], content) {
+			t.Errorf("%d bytes: read %d, %v", size, n, err)
+		}
+		exact := buf[:size]
+		if n, err := f.ReadAt(exact, 0); n != size || err != nil || !bytes.Equal(exact, content) {
+			t.Errorf("%d bytes: read %d of exactly that, %v", size, n, err)
+		}
+		if n, err := f.ReadAt(buf, 8*Align); n != 0 || !errors.Is(err, io.EOF) {
+			t.Errorf("%d bytes: read %d behind the end, %v", size, n, err)
+		}
+	}
+}
+
+// TestLikeAFile compares reads and writes of all kinds with those of a slice.
+func TestLikeAFile(t *testing.T) {
+	const size = 20*Align + 33
+	dir := t.TempDir()
+	rapid.Check(t, func(rt *rapid.T) {
+		path := filepath.Join(dir, "file")
+		want := make([]byte, size)
+		if err := os.WriteFile(path, want, 0o600); err != nil {
+			rt.Fatal(err)
+		}
+		writer, reader := reopen(t, path, os.O_WRONLY), reopen(t, path, os.O_RDONLY)
+		for range rapid.IntRange(1, 8).Draw(rt, "operations") {
+			at := rapid.OneOf(rapid.Custom(func(rt *rapid.T) int { return Align * rapid.IntRange(0, size/Align).Draw(rt, "block") }),
+				rapid.IntRange(0, size)).Draw(rt, "at")
+			length := rapid.OneOf(rapid.Just(size-at), rapid.IntRange(0, size-at)).Draw(rt, "length")
+			skip := rapid.SampledFrom([]int{0, 0, 1, 512}).Draw(rt, "skip")
+			buf := Buffer(skip + length)[skip:]
+			if rapid.Bool().Draw(rt, "write") {
+				for i := range buf {
+					buf[i] = byte(at + i + length)
+				}
+				copy(want[at:], buf)
+				if n, err := writer.WriteAt(buf, int64(at)); n != length || err != nil {
+					rt.Fatalf("write %d at %d: %d, %v", length, at, n, err)
+				}
+				continue
+			}
+			if n, err := reader.ReadAt(buf, int64(at)); n != length || err != nil || !bytes.Equal(buf, want[at:at+length]) {
+				rt.Fatalf("read %d at %d: %d, %v, or other bytes", length, at, n, err)
+			}
+		}
+		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+			rt.Fatalf("file at the end: %v, or other bytes", err)
+		}
+	})
+}
+
+// TestRefused falls back to the page cache where transfers are refused.
+func TestRefused(t *testing.T) {
+	f, content := open(t, 2*Align)
+	past := f.past
+	defer func() { f.past = past }()
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		t.Fatal(err)
+	}
+	f.past = os.NewFile(uintptr(pipe[0]), "pipe") // pread fails with ESPIPE
+	defer func() { _ = errors.Join(f.past.Close(), unix.Close(pipe[1])) }()
+	buf := Buffer(2 * Align)
+	if n, err := f.ReadAt(buf, 0); n != len(buf) || err != nil || !bytes.Equal(buf, content) {
+		t.Errorf("read: %d, %v", n, err)
+	}
+}
+
+func TestConcurrentWrites(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	const size, part = 4 << 20, 256 << 10
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size+5); err != nil {
+		t.Fatal(err)
+	}
+	f := reopen(t, path, os.O_WRONLY)
+	var group errgroup.Group
+	for at := 0; at < size; at += part {
+		group.Go(func() error {
+			buf := Buffer(part)
+			for i := range buf {
+				buf[i] = byte(at / part)
+			}
+			_, err := f.WriteAt(buf, int64(at))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || len(got) != size+5 {
+		t.Fatalf("file of %d bytes, %v", len(got), err)
+	}
+	for i, b := range got[:size] {
+		if b != byte(i/part) {
+			t.Fatalf("byte %d is %d", i, b)
+		}
+	}
+}
+
+func TestBuffer(t *testing.T) {
+	for _, size := range []int{0, 1, Align, Align + 1, 1 << 20} {
+		if buf := Buffer(size); len(buf) != size || cap(buf)%Align != 0 || cap(buf) < size || !aligned(buf[:cap(buf)], 0) && size > 0 {
+			t.Errorf("%d bytes: length %d, capacity %d", size, len(buf), cap(buf))
+		}
+	}
+}
