@@ -138,6 +138,9 @@ func (r *run) tellRestore(result *mysqlbackup.RestoreResult, mode mysqlbackup.Re
 	object := newRestoredObject(result)
 	r.out.Object(object)
 	r.out.Text("restored %s to %s", result.Manifest.Key(), result.Datadir)
+	if result.WentOn {
+		r.out.Text("an earlier run had written and proved the files; this one went on from there")
+	}
 	for _, old := range result.OldFiles {
 		r.out.Text("the old files are in %s", old)
 	}
@@ -169,6 +172,7 @@ type restoredObject struct {
 	Position string            `json:"position"`           // of the server before it replicated; "" with --files-only
 	Primary  string            `json:"primary"`            // HOST:PORT; "": none was known or wanted
 	OldFiles []string          `json:"old_files"`          // folders that were moved aside
+	WentOn   bool              `json:"went_on"`            // an earlier run had written and proved the files
 	CaughtUp *caughtUp         `json:"caught_up,omitzero"` // the proof that it replicates
 }
 
@@ -176,7 +180,7 @@ func newRestoredObject(result *mysqlbackup.RestoreResult) restoredObject {
 	m := result.Manifest
 	object := restoredObject{
 		Type: "restored", Keyspace: m.Keyspace, Shard: m.Shard, Name: m.Name, Datadir: result.Datadir,
-		Plain: m.Totals.Plain, Position: result.Position.String(), OldFiles: result.OldFiles, CaughtUp: newCaughtUp(result.Proof),
+		Plain: m.Totals.Plain, Position: result.Position.String(), OldFiles: result.OldFiles, WentOn: result.WentOn, CaughtUp: newCaughtUp(result.Proof),
 	}
 	if !result.Primary.IsZero() {
 		object.Primary = result.Primary.String()

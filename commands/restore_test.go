@@ -171,11 +171,17 @@ the replica has caught up: it replicates from db-01:3306, has all that the prima
 			nil, "restored commerce/-80/2026-08-01.131502.zone1-0000000101 to /srv/data\nthe files are in place, and nothing was started\n", "",
 		},
 		{
+			"went on", mysqlbackup.ModeStandalone,
+			mysqlbackup.RestoreResult{WentOn: true},
+			nil, "restored commerce/-80/2026-08-01.131502.zone1-0000000101 to /srv/data\nan earlier run had written and proved the files; this one went on from there\n" +
+				"the server replicates from nowhere, as wanted\n", "",
+		},
+		{
 			"JSON", mysqlbackup.ModeReplica,
 			mysqlbackup.RestoreResult{Position: position, Primary: mysqlbackup.HostPort{Host: "db-01", Port: 3306}},
 			[]string{"--json"},
 			`{"type":"restored","keyspace":"commerce","shard":"-80","name":"2026-08-01.131502.zone1-0000000101","datadir":"/srv/data",` +
-				`"plain_bytes":5,"position":"mariadb:0-1-100","primary":"db-01:3306","old_files":[]}` + "\n", "",
+				`"plain_bytes":5,"position":"mariadb:0-1-100","primary":"db-01:3306","old_files":[],"went_on":false}` + "\n", "",
 		},
 	}
 	for _, test := range tests {

@@ -6,24 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
-
-// withheld is behind the names of the redo log until all else is in place: no
-// server starts without its redo log, whatever it thinks of our marker.
-const withheld = ".shardseed-withheld"
 
 // assembler writes the files of a backup. Ranges of all files, the largest
 // file first, are worked on by a number of workers; every chunk is verified
@@ -38,7 +32,6 @@ type assembler struct {
 
 	open    map[string]*os.Root // by folder
 	folders []string            // made or written into, to be synced
-	held    map[string]string   // withheld path → final path
 }
 
 // place is where an entry goes: a path in an open folder, out of which it does
@@ -53,7 +46,7 @@ func (p place) path() string { return filepath.Join(p.folder.Name(), p.rel) }
 // writeFiles makes the folders, the files and the links. Nothing is synced but
 // the files.
 func (a *assembler) writeFiles(ctx context.Context, files []manifest.File) (err error) {
-	a.held, a.open = map[string]string{}, map[string]*os.Root{}
+	a.open = map[string]*os.Root{}
 	defer func() {
 		for _, folder := range a.open {
 			err = errors.Join(err, folder.Close())
@@ -116,9 +109,7 @@ func (a *assembler) place(entry *manifest.File) (at place, wanted bool, err erro
 		}
 		folder, rel = filepath.Split(state)
 	case rootRedo:
-		first, rest, _ := strings.Cut(rel, "/")
-		a.held[filepath.Join(folder, first+withheld)] = filepath.Join(folder, first)
-		rel = filepath.Join(first+withheld, rest)
+		folder = a.target.withheldFolder()
 	}
 	root, err := a.openFolder(filepath.Clean(folder))
 	return place{root, rel}, true, err
@@ -335,20 +326,11 @@ func (a *assembler) rewriteISL(at place) error {
 	return errors.Join(err, file.Close())
 }
 
-// finish makes everything durable and then lets the redo log appear.
+// finish makes everything durable.
 func (a *assembler) finish() error {
 	slices.Sort(a.folders)
 	for _, folder := range slices.Backward(slices.Compact(a.folders)) {
 		if err := syncFolder(folder); err != nil {
-			return err
-		}
-	}
-	for _, from := range slices.Sorted(maps.Keys(a.held)) {
-		to := a.held[from]
-		if err := unix.Rename(from, to); err != nil {
-			return fmt.Errorf("give the redo log its name %s: %w", to, err)
-		}
-		if err := syncFolder(filepath.Dir(to)); err != nil {
 			return err
 		}
 	}

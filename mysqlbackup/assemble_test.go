@@ -42,7 +42,7 @@ func newRestored(t testing.TB, v *vault, from *layout, s *selection, files []man
 			place.external[root.Name], place.sources[root.Name] = filepath.Join(f.dir, root.Name), string(root.Path)
 		}
 	}
-	if err := place.makeFolders(); err != nil {
+	if err := errors.Join(place.makeFolders(), place.withhold()); err != nil {
 		t.Fatal(err)
 	}
 	r.a = &assembler{target: place, reader: v.reader(t), workers: 3, progress: &r.progress, roots: s.roots}
@@ -69,7 +69,7 @@ func (r *restored) write(t testing.TB) {
 		t.Fatal(err)
 	}
 	r.progress.check(t)
-	if err := r.a.finish(); err != nil {
+	if err := errors.Join(r.a.finish(), r.a.target.checkRelease(), r.a.target.release()); err != nil {
 		t.Fatal(err)
 	}
 	if n := openFiles(t, r.dir); n != 0 {
@@ -150,7 +150,7 @@ func withheldIn(t testing.TB, dir string) []string {
 	t.Helper()
 	var left []string
 	for path := range modesOf(t, dir) {
-		if strings.HasSuffix(path, withheld) {
+		if filepath.Base(filepath.Dir(path)) == withheld {
 			left = append(left, path)
 		}
 	}
@@ -192,12 +192,12 @@ func TestRestoreWithholdsRedo(t *testing.T) {
 		if left := withheldIn(t, r.data); exists(r.data+"/"+first) || len(left) != 1 {
 			t.Errorf("%s: there before the end; withheld are %q", redo, left)
 		}
-		if err := r.a.finish(); err != nil {
+		if err := errors.Join(r.a.finish(), r.a.target.release()); err != nil {
 			t.Fatal(err)
 		}
 		sameContent(t, f.data+"/"+redo, r.data+"/"+redo)
-		if left := withheldIn(t, r.data); len(left) > 0 {
-			t.Errorf("withheld at the end: %q", left)
+		if exists(r.a.target.withheldFolder()) {
+			t.Errorf("withheld at the end: %q", withheldIn(t, r.data))
 		}
 	}
 }

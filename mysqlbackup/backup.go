@@ -170,7 +170,10 @@ func (b *backupRun) begin(ctx context.Context, srv *server, state serverState) e
 	if !primary.IsZero() {
 		b.journal.Primary = primary.String()
 	}
-	return b.journal.enter(phaseFenced)
+	if err := b.journal.enter(phaseFenced); err != nil {
+		return err
+	}
+	return unmark(b.layout.datadir) // no restore goes on with a server that is in use
 }
 
 // quietFlags start a server that does nothing by itself and takes no writes.

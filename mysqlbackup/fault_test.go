@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -141,13 +142,19 @@ func TestRecoverRebooted(t *testing.T) {
 	})
 }
 
-// rebooted ends the replica by SIGKILL, and waits until nothing is left of its
-// process: a server does not start while the process of its socket's lock file
-// answers signals, and one that nobody has reaped does.
+// rebooted ends the replica by SIGKILL.
 func (s *stand) rebooted(t *testing.T) {
 	t.Helper()
-	pid := s.replica.PID()
-	s.replica.Kill(t)
+	rebooted(t, s.replica)
+}
+
+// rebooted ends a server by SIGKILL, and waits until nothing is left of its
+// process: a server does not start while the process of its socket's lock file
+// answers signals, and one that nobody has reaped does.
+func rebooted(t *testing.T, srv *mysqltest.Server) {
+	t.Helper()
+	pid := srv.PID()
+	srv.Kill(t)
 	eventually(t, func() string {
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); pid != 0 && err == nil {
 			return fmt.Sprintf("process %d is still there", pid)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -16,10 +15,6 @@ import (
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
-
-// markerName is the file in a data directory that says that a restore into it
-// is not complete.
-const markerName = ".shardseed-restore"
 
 // sourceFile is a file, folder or symbolic link to copy.
 type sourceFile struct {
@@ -341,7 +336,7 @@ func (l *layout) binlogState() string {
 // identifies a host, keys that the server makes anew, scratch space.
 func isHosts(name string) bool {
 	switch name {
-	case "auto.cnf", "mysqld-auto.cnf", "mysqld.my", "lost+found", "#ib_archive", "#clone",
+	case markerName, withheld, "auto.cnf", "mysqld-auto.cnf", "mysqld.my", "lost+found", "#ib_archive", "#clone",
 		"ca.pem", "ca-key.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem", "private_key.pem", "public_key.pem":
 		return true
 	}
@@ -399,16 +394,4 @@ func (l *layout) isLog(path string) bool {
 func (l *layout) isTablespace(f *sourceFile) bool {
 	ext := filepath.Ext(f.rel)
 	return f.root == rootHome || f.root == rootUndo || ext == ".ibd" || ext == ".ibu"
-}
-
-// checkUnfinished refuses a data directory that a restore has not finished.
-func checkUnfinished(datadir string) error {
-	_, err := os.Lstat(filepath.Join(datadir, markerName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look for an unfinished restore: %w", err)
-	}
-	return refuse("%s holds a restore that was not finished (%s is there)", datadir, markerName)
 }

@@ -27,7 +27,7 @@ func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
 	if err != nil {
 		return err
 	}
-	unfinished := checkUnfinished(t.layout.datadir) != nil
+	unfinished := t.isPartial()
 	if len(inTheWay) > 0 && !opts.Force && !unfinished {
 		return hint.Wrap(refuse("%s is not empty (%s)", filepath.Dir(inTheWay[0]), some(inTheWay)),
 			fmt.Sprintf("give empty folders, or --force to delete what is there, or --force --keep-old to move it to %s…", asideOf(t.layout.datadir)))
@@ -157,7 +157,8 @@ func (t *target) order(path string) int {
 // isServers tells files outside the data directory that a server takes for its
 // own.
 func (t *target) isServers(path string) bool {
-	_, special := t.layout.special(strings.TrimSuffix(path, withheld))
+	_, special := t.layout.special(strings.TrimSuffix(path, leaving))
+	special = special || path == t.withheldFolder()
 	old := doublewrite.MatchString(filepath.Base(path)) && filepath.Dir(path) == t.layout.doublewriteFolder
 	return special || old || t.layout.isLog(path) || slices.Contains(t.layout.tempFiles, path)
 }
@@ -275,7 +276,13 @@ func (t *target) clear(opts *RestoreOptions) (moved []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.KeepOld && checkUnfinished(t.layout.datadir) == nil {
+	partial := t.isPartial()
+	if !partial { // of a whole one it would tell what soon is no longer so
+		if err := unmark(t.layout.datadir); err != nil {
+			return nil, err
+		}
+	}
+	if opts.KeepOld && !partial {
 		moved, err = t.moveAside(paths, "."+opts.Now().UTC().Format("20060102150405"))
 	} else {
 		err = t.remove(paths)
@@ -286,6 +293,9 @@ func (t *target) clear(opts *RestoreOptions) (moved []string, err error) {
 	return moved, t.makeFolders()
 }
 
+// leaving is behind the name of an old redo log that is being removed.
+const leaving = ".shardseed-old"
+
 // remove removes all but the mark of an incomplete restore, which goes last so
 // that what is left is never taken for a server's.
 func (t *target) remove(paths []string) error {
@@ -295,7 +305,7 @@ func (t *target) remove(paths []string) error {
 			continue
 		}
 		if filepath.Base(path) == "#innodb_redo" { // MySQL starts if it is empty, not if it is gone
-			gone := path + withheld
+			gone := path + leaving
 			if err := errors.Join(os.RemoveAll(gone), unix.Rename(path, gone)); err != nil {
 				return fmt.Errorf("remove what is in the way: %w", err)
 			}

@@ -46,7 +46,7 @@ func (f folders) relative(paths []string) []string {
 func old(t testing.TB, f folders) []string {
 	t.Helper()
 	tree(t, f.dir, "data/ibdata9", "data/db/t.ibd", "data/#innodb_redo/#ib_redo1", "data/lost+found/x", "data/.hidden",
-		"home/ibdata1", "home/ibtmp1", "home/mine", "redo/#innodb_redo/#ib_redo1", "redo/ib_logfile0", "redo/ib_logfile0"+withheld, "redo/mine",
+		"home/ibdata1", "home/ibtmp1", "home/mine", "redo/#innodb_redo/#ib_redo1", "redo/ib_logfile0", "redo/"+withheld+"/ib_logfile0", "redo/#innodb_redo"+leaving+"/#ib_redo2", "redo/mine",
 		"undo/undo_001", "undo/u.ibu", "undo/mine",
 		"logs/bin.000001", "logs/bin.index", "logs/bin.log", "logs/bin-slow.log", "logs/mysql.err", "logs/rel.000001", "logs/rel-ch1.000001", "logs/rel.index", "idx/b.idx", "idx/mine",
 		"ext/db/t.ibd", "ext/mine.ibd")
@@ -88,7 +88,7 @@ func TestOccupied(t *testing.T) {
 	want := []string{
 		"redo/#innodb_redo", "redo/ib_logfile0", // first
 		"data/#innodb_redo", "data/.hidden", "data/db", "data/ibdata9", "ext/db", "home/ibdata1", "home/ibtmp1", "idx/b.idx", "logs/bin.000001", "logs/bin.index",
-		"logs/rel-ch1.000001", "logs/rel.000001", "logs/rel.index", "redo/ib_logfile0" + withheld, "undo/u.ibu", "undo/undo_001",
+		"logs/rel-ch1.000001", "logs/rel.000001", "logs/rel.index", "redo/#innodb_redo" + leaving, "redo/" + withheld, "undo/u.ibu", "undo/undo_001",
 	}
 	if diff := cmp.Diff(want, f.relative(got)); diff != "" {
 		t.Errorf("occupied (-want +got):\n%s", diff)
@@ -154,7 +154,8 @@ func TestClearKeepsOld(t *testing.T) {
 	for _, path := range []string{
 		"data", "data/.hidden", "data/#innodb_redo", "data/#innodb_redo/#ib_redo1", "data/db", "data/db/t.ibd", "data/ibdata9", "ext", "ext/db", "ext/db/t.ibd",
 		"home", "home/ibdata1", "home/ibtmp1", "idx", "idx/b.idx", "logs", "logs/bin.000001", "logs/bin.index", "logs/rel-ch1.000001", "logs/rel.000001", "logs/rel.index",
-		"redo", "redo/#innodb_redo", "redo/#innodb_redo/#ib_redo1", "redo/ib_logfile0", "redo/ib_logfile0" + withheld, "undo", "undo/u.ibu", "undo/undo_001",
+		"redo", "redo/#innodb_redo", "redo/#innodb_redo/#ib_redo1", "redo/#innodb_redo" + leaving, "redo/#innodb_redo" + leaving + "/#ib_redo2",
+		"redo/ib_logfile0", "redo/" + withheld, "redo/" + withheld + "/ib_logfile0", "undo", "undo/u.ibu", "undo/undo_001",
 	} {
 		folder, rest, _ := strings.Cut(path, "/")
 		all = append(all, filepath.Join(folder+stamp, rest))
@@ -169,7 +170,7 @@ func TestClearKeepsOld(t *testing.T) {
 // the mark, which stays until the next one takes its place.
 func TestClearUnfinished(t *testing.T) {
 	f, place := occupiedTarget(t)
-	if err := place.mark("k/-80/a"); err != nil {
+	if err := place.mark(marker{Stage: stageWriting, Backup: "k/-80/a"}); err != nil {
 		t.Fatal(err)
 	}
 	opts := &RestoreOptions{KeepOld: true, Now: clock}
@@ -184,10 +185,10 @@ func TestClearUnfinished(t *testing.T) {
 	if diff := cmp.Diff(want, listed(t, f.dir)); diff != "" {
 		t.Errorf("cleared (-want +got):\n%s", diff)
 	}
-	if err := errors.Join(place.mark("k/-80/b"), checkUnfinished(f.data)); err == nil {
+	if err := errors.Join(place.mark(marker{Stage: stageReleasing, Backup: "k/-80/b"}), checkUnfinished(f.data)); err == nil {
 		t.Error("marked, and not unfinished")
 	}
-	if err := errors.Join(place.unmark(), checkUnfinished(f.data)); err != nil {
+	if err := errors.Join(unmark(f.data), checkUnfinished(f.data)); err != nil {
 		t.Errorf("unmark: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package mysqlbackup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -169,21 +170,22 @@ func restoreSteps() []struct {
 	step    mysqlbackup.Step
 	serving bool // interrupted here, the server runs all the same
 	killed  bool // killed here, it runs
+	whole   bool // killed here, the files are whole
 } {
 	return []struct {
-		step            mysqlbackup.Step
-		serving, killed bool
+		step                   mysqlbackup.Step
+		serving, killed, whole bool
 	}{
-		{mysqlbackup.StepPreflight, false, false},
-		{mysqlbackup.StepClear, false, false},
-		{mysqlbackup.StepFiles, false, false},
-		{mysqlbackup.StepSync, false, false},
-		{mysqlbackup.StepFenced, false, false},
-		{mysqlbackup.StepSeed, false, true}, // behind the fence
-		{mysqlbackup.StepUnmark, true, false},
-		{mysqlbackup.StepStart, true, false},
-		{mysqlbackup.StepProof, true, true},
-		{mysqlbackup.StepCatchUp, true, true},
+		{mysqlbackup.StepPreflight, false, false, false},
+		{mysqlbackup.StepClear, false, false, false},
+		{mysqlbackup.StepFiles, false, false, false},
+		{mysqlbackup.StepSync, false, false, false},
+		{mysqlbackup.StepFenced, false, false, false},
+		{mysqlbackup.StepSeed, false, true, false}, // behind the fence
+		{mysqlbackup.StepUnmark, true, false, false},
+		{mysqlbackup.StepStart, true, false, true},
+		{mysqlbackup.StepProof, true, true, true},
+		{mysqlbackup.StepCatchUp, true, true, true},
 	}
 }
 
@@ -253,28 +255,227 @@ func TestRestoreKilled(t *testing.T) {
 	})
 }
 
-// TestStartWhileMarked: when all files are written but the restore was killed
-// before it had synced them, no server starts on them, for its redo log is
-// withheld; the restore run again succeeds.
+// TestStartWhileMarked kills a restore at each of its steps: until its server
+// was proved, no server starts on what it has left, for the redo log is
+// withheld; after that one starts, and is the proved replica. The restore run
+// again succeeds.
 func TestStartWhileMarked(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		s.backUp(t)
+		for name, cnf := range map[string][]string{"inside": nil, "redo log outside": {"innodb-log-group-home-dir=" + t.TempDir()}} {
+			t.Run(name, func(t *testing.T) {
+				target := mysqltest.New(t, flavor, mysqltest.Options{Cnf: cnf})
+				target.DB().SetMaxIdleConns(-1)
+				run := childRun{Restore: true, Server: target}
+				for _, run.DieAt = range []mysqlbackup.Step{
+					mysqlbackup.StepFiles, mysqlbackup.StepSync, mysqlbackup.StepFenced, mysqlbackup.StepSeed, mysqlbackup.StepUnmark,
+				} {
+					s.killed(t, run)
+					rebooted(t, target) // it may run behind the fence
+					if complete := run.DieAt != mysqlbackup.StepFiles; exists(filepath.Join(target.Datadir, "ibdata1")) != complete {
+						t.Errorf("killed at %s: the system tablespace is there: %t, want %t", run.DieAt, !complete, complete)
+					}
+					checkStartsNot(t, target, run.DieAt)
+				}
+				run.DieAt = mysqlbackup.StepStart
+				s.killed(t, run)
+				target.Start(t)
+				target.WaitForReplica(t, s.primary)
+				result, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target))
+				if err != nil || !result.WentOn {
+					t.Fatalf("result %+v, %v; want one that went on", result, err)
+				}
+				checkReplica(t, target, s.primary)
+				s.checkFinished(t, target)
+			})
+		}
+	})
+}
+
+// checkStartsNot starts a server as its service would: it must give up.
+func checkStartsNot(t *testing.T, srv *mysqltest.Server, when mysqlbackup.Step) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	err := exec.CommandContext(ctx, srv.Program, "--defaults-file="+srv.DefaultsFile).Run()
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("killed at %s: a server has started on an unfinished restore: %v", when, err)
+	}
+}
+
+// checkFinished verifies that a restore has left nothing to finish.
+func (b *bench) checkFinished(t *testing.T, srv *mysqltest.Server) {
+	t.Helper()
+	for _, pattern := range []string{srv.Datadir + "/.shardseed*", srv.Datadir + "/*/.shardseed*"} {
+		if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+			t.Errorf("left by the restore: %q, %v", left, err)
+		}
+	}
+	if left := b.journals(t); len(left) > 0 {
+		t.Errorf("journals are left: %v", left)
+	}
+}
+
+// TestRestoreRebooted ends shardseed and the server together at every step of
+// a restore, as a reboot of the host does. The boot starts the server, or does
+// not; then the same restore is run again.
+func TestRestoreRebooted(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.backUp(t)
+		for _, boots := range []bool{false, true} {
+			t.Run(fmt.Sprintf("boot starts the server %t", boots), func(t *testing.T) {
+				target := mysqltest.New(t, flavor, mysqltest.Options{})
+				target.DB().SetMaxIdleConns(-1)
+				run := childRun{Restore: true, Server: target}
+				for _, test := range restoreSteps() {
+					run.DieAt = test.step
+					s.killed(t, run)
+					rebooted(t, target)
+					switch {
+					case boots && test.whole:
+						target.Start(t)
+					case boots:
+						checkStartsNot(t, target, test.step)
+					}
+					s.finishRestore(t, target, test.whole)
+					if t.Failed() {
+						t.Fatalf("rebooted at %s", test.step)
+					}
+					target.Kill(t)
+					emptyFolder(t, target.Datadir)
+				}
+			})
+		}
+	})
+}
+
+func emptyFolder(t *testing.T, folder string) {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	for _, entry := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(folder, entry.Name())))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// finishRestore runs a restore that was killed again: it succeeds, and goes on
+// where it was if the files were whole.
+func (s *stand) finishRestore(t *testing.T, target *mysqltest.Server, whole bool) {
+	t.Helper()
+	opts := s.restoreOptions(t, target)
+	result, err := mysqlbackup.Restore(t.Context(), opts)
+	if err != nil && errors.Is(err, mysqlbackup.ErrRefused) && strings.Contains(err.Error(), "is not empty") {
+		opts.Force = true // nothing had been done, and the failed start of the server has left something
+		result, err = mysqlbackup.Restore(t.Context(), opts)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.WentOn != whole {
+		t.Errorf("the restore went on: %t, want %t", result.WentOn, whole)
+	}
+	checkReplica(t, target, s.primary)
+	s.checkFinished(t, target)
+}
+
+// TestRestoreServerKilled ends mysqld by SIGKILL at each step of a restore at
+// which it runs. The run fails, and says how to go on; run again it succeeds.
+func TestRestoreServerKilled(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		s.killed(t, childRun{Restore: true, Server: target, DieAt: mysqlbackup.StepSync})
-		if files, err := filepath.Glob(filepath.Join(target.Datadir, "ibdata1")); err != nil || len(files) != 1 {
-			t.Fatalf("the system tablespace is not there: %v", err)
+		target.DB().SetMaxIdleConns(-1)
+		opts := s.restoreOptions(t, target)
+		for _, test := range []struct {
+			step  mysqlbackup.Step
+			kinds []error
+			hint  string
+		}{
+			{mysqlbackup.StepSeed, nil, "run the same restore again"},
+			{mysqlbackup.StepProof, []error{mysqlbackup.ErrPutBack}, "it goes on from here"},
+			{mysqlbackup.StepCatchUp, []error{mysqlbackup.ErrPutBack}, "it goes on from here"},
+		} {
+			s.at(test.step, func() { rebooted(t, target) })
+			_, err := mysqlbackup.Restore(t.Context(), opts)
+			checkKinds(t, err, test.kinds...)
+			checkHint(t, err, test.hint)
+			opts.Force = false
+			s.progress.onStep = nil
+			s.finishRestore(t, target, len(test.kinds) > 0)
+			if t.Failed() {
+				t.Fatalf("server killed at %s", test.step)
+			}
+			target.Kill(t)
+			opts.Force = true
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		err := exec.CommandContext(ctx, target.Program, "--defaults-file="+target.DefaultsFile).Run()
-		if err == nil || ctx.Err() != nil {
-			t.Errorf("a server has started on an unfinished restore: %v", err)
+	})
+}
+
+// TestGoOn: a restore that was killed when its server was proved, and is then
+// asked for something else, or meets a world that has changed.
+func TestGoOn(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		first := s.backUp(t)
+		s.backUp(t)
+		target := mysqltest.New(t, flavor, mysqltest.Options{})
+		target.DB().SetMaxIdleConns(-1)
+		s.killed(t, childRun{Restore: true, Server: target, DieAt: mysqlbackup.StepStart})
+		for name, change := range map[string]func(*mysqlbackup.RestoreOptions){
+			"another backup": func(o *mysqlbackup.RestoreOptions) { o.Backup = &first.Manifest.Name },
+			"another mode":   func(o *mysqlbackup.RestoreOptions) { o.Mode = mysqlbackup.ModeStandalone },
+			"no primary":     func(o *mysqlbackup.RestoreOptions) { o.Topology = mysqlbackup.Fixed{} },
+		} {
+			opts := s.restoreOptions(t, target)
+			change(&opts)
+			_, err := mysqlbackup.Restore(t.Context(), opts)
+			checkKinds(t, err, mysqlbackup.ErrRefused)
+			checkHint(t, err, "--force")
+			if t.Failed() {
+				t.Fatal(name)
+			}
 		}
-		if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
+		// A reparent has happened: the new primary is followed.
+		next := mysqltest.StartReplica(t, s.primary, mysqltest.Options{})
+		promote(t, next)
+		s.setPrimary(t, next)
+		next.Write(t, 3)
+		s.finishGoingOn(t, target, next)
+		// Somebody has promoted the server itself: it is left alone.
+		target.Kill(t)
+		s.killed(t, childRun{Restore: true, Force: true, Server: target, DieAt: mysqlbackup.StepCatchUp})
+		promote(t, target)
+		_, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target))
+		checkKinds(t, err, mysqlbackup.ErrPutBack)
+		checkSays(t, err, "has no source any more")
+		if state := stateOf(t, target); state["read_only"] != "OFF" {
+			t.Errorf("state %v, want one that takes writes", state)
+		}
+		// A backup of it ends the story: nothing goes on after that.
+		opts := s.backupOptions(t, target)
+		opts.AllowPrimary = true
+		if _, err := mysqlbackup.Backup(t.Context(), opts); err != nil {
 			t.Fatal(err)
 		}
-		target.WaitForReplica(t, s.primary)
+		s.checkFinished(t, target)
 	})
+}
+
+func (s *stand) finishGoingOn(t *testing.T, target, primary *mysqltest.Server) {
+	t.Helper()
+	result, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target))
+	if err != nil || !result.WentOn {
+		t.Fatalf("result %+v, %v; want one that went on", result, err)
+	}
+	checkReplica(t, target, primary)
+	s.checkFinished(t, target)
 }

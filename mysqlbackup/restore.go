@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -22,6 +24,27 @@ const (
 	ModeStandalone                    // with a running server without replication
 	ModeFiles                         // with the files
 )
+
+func modeNames() []string { return []string{"replica", "standalone", "files"} }
+
+// String returns the mode's name.
+func (m RestoreMode) String() string { return modeNames()[m] }
+
+// MarshalText returns the mode's name.
+func (m RestoreMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes what MarshalText returns.
+func (m *RestoreMode) UnmarshalText(text []byte) error {
+	i := slices.Index(modeNames(), string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown mode %q", text)
+	}
+	*m = RestoreMode(i)
+	return nil
+}
+
+// starts reports whether the restore ends with a running server.
+func (m RestoreMode) starts() bool { return m == ModeReplica || m == ModeStandalone }
 
 // RestoreOptions say what to restore, and where to.
 type RestoreOptions struct {
@@ -56,6 +79,7 @@ type RestoreResult struct {
 	Primary  HostPort             // zero: none was known, or none was wanted
 	Proof    *Proof               // nil unless the server is a replica now
 	OldFiles []string             // moved aside
+	WentOn   bool                 // an earlier run had written the files
 }
 
 // restoreRun is one run of [Restore].
@@ -68,15 +92,17 @@ type restoreRun struct {
 	reader  *cas.Reader
 	chunks  *index.Memory
 	files   []manifest.File
+	served  bool // somebody else has started the server for good
 	result  RestoreResult
 }
 
 // Restore writes the files of a backup and makes a running server of them.
 // Nothing is changed before the preflight has passed: an [ErrRefused] says why
 // it has not. A data directory that is not complete is marked as such, and
-// lacks its redo log, without which no server starts; the same restore run
-// again starts over. A result that comes with an [ErrPutBack] is a server that
-// runs and does not replicate as it should.
+// lacks its redo log, without which no server starts. The same restore run
+// again starts over, or, once the server was proved behind its fence, goes on
+// with the start for good. A result that comes with an [ErrPutBack] is a server
+// that does not run, or does not replicate as it should.
 func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err error) {
 	r := &restoreRun{RestoreOptions: opts}
 	r.step(StepPreflight, fmt.Sprintf("%s/%s", opts.Keyspace, opts.Shard))
@@ -88,6 +114,13 @@ func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, j.close()) }()
+	m, err := readMarker(r.target.layout.datadir)
+	if err != nil {
+		return nil, err
+	}
+	if m.goesOn(&opts) {
+		return r.goOn(ctx, m)
+	}
 	if err := r.preflight(ctx); err != nil {
 		return nil, err
 	}
@@ -154,7 +187,10 @@ func (r *restoreRun) write(ctx context.Context) error {
 		return err
 	}
 	r.result = RestoreResult{Manifest: r.chosen, Datadir: r.target.layout.datadir, OldFiles: old}
-	if err := r.target.mark(r.chosen.Key()); err != nil {
+	if err := r.mark(stageWriting); err != nil {
+		return err
+	}
+	if err := r.target.withhold(); err != nil {
 		return err
 	}
 	r.step(StepFiles, r.chosen.Name.String())
@@ -168,27 +204,135 @@ func (r *restoreRun) write(ctx context.Context) error {
 
 // bringUp makes a server of the files.
 func (r *restoreRun) bringUp(ctx context.Context) (*RestoreResult, error) {
-	if r.Mode == ModeFiles {
-		return &r.result, r.unmark()
+	if r.Mode != ModeFiles {
+		if err := r.seed(ctx); err != nil {
+			return nil, hint.Wrap(err, "mend what is wrong, then run the same restore again")
+		}
 	}
-	if err := r.seed(ctx); err != nil {
-		return nil, hint.Wrap(err, "mend what is wrong, then run the same restore again with --force")
+	if err := r.release(); err != nil {
+		return nil, hint.Wrap(err, "run the same restore again")
 	}
-	if err := r.unmark(); err != nil {
-		return nil, err
+	if !r.Mode.starts() {
+		return &r.result, nil
 	}
-	r.step(StepStart, r.Server.Service.String())
-	srv, err := startServer(context.WithoutCancel(ctx), r.Server.Service, r.Server.Conn, r.Server.StartTimeout)
-	if err != nil {
-		return &r.result, as(ErrPutBack, err)
-	}
-	defer srv.close()
-	return &r.result, as(ErrPutBack, r.prove(ctx, srv))
+	return r.serve(ctx)
 }
 
-func (r *restoreRun) unmark() error {
+// release gives the proved files their redo log. From here on they are never
+// written again, whatever happens.
+func (r *restoreRun) release() error {
 	r.step(StepUnmark, "")
-	return r.target.unmark()
+	if err := errors.Join(r.target.checkRelease(), r.target.syncAll()); err != nil {
+		return err
+	}
+	if err := r.mark(stageReleasing); err != nil {
+		return err
+	}
+	return r.finishRelease()
+}
+
+// finishRelease does what is left of a release.
+func (r *restoreRun) finishRelease() error {
+	if err := r.target.release(); err != nil {
+		return err
+	}
+	if !r.Mode.starts() {
+		return unmark(r.target.layout.datadir)
+	}
+	return r.mark(stageWhole)
+}
+
+// mark notes in the data directory how far the restore has come.
+func (r *restoreRun) mark(s stage) error {
+	m := marker{Stage: s, Backup: string(r.chosen.Key()), Mode: r.Mode}
+	if !r.primary.IsZero() {
+		m.Primary = r.primary.String()
+	}
+	return r.target.mark(m)
+}
+
+// goOn brings up a server whose files an earlier run has written and proved.
+// Somebody else may have started it since.
+func (r *restoreRun) goOn(ctx context.Context, m *marker) (_ *RestoreResult, err error) {
+	r.step(StepPreflight, "going on with "+m.Backup)
+	if r.served, err = r.target.isServed(); err != nil {
+		return nil, err
+	}
+	if !r.served {
+		if err := r.target.checkIdle(ctx, r.Server.Conn.Socket); err != nil {
+			return nil, err
+		}
+	}
+	startOver := "give --force to start over"
+	if r.chosen, err = ReadManifest(ctx, r.Store.Repo, cas.Key(m.Backup)); err != nil {
+		return nil, hint.Wrap(fmt.Errorf("go on with %s: %w", m.Backup, err), "start the server by hand, or "+startOver)
+	}
+	if err := r.readPrimary(ctx); err != nil {
+		return nil, err
+	}
+	if (m.Primary == "") != r.primary.IsZero() {
+		return nil, hint.Wrap(refuse("%s was restored to follow %q, and the primary is %q now", m.Backup, m.Primary, r.primaryText()), startOver)
+	}
+	r.result = RestoreResult{Manifest: r.chosen, Datadir: r.target.layout.datadir, Primary: r.primary, WentOn: true}
+	if err := r.finishRelease(); err != nil || !r.Mode.starts() {
+		return &r.result, err
+	}
+	return r.serve(ctx)
+}
+
+func (r *restoreRun) primaryText() string {
+	if r.primary.IsZero() {
+		return ""
+	}
+	return r.primary.String()
+}
+
+// serve starts the server for good, unless it runs, and proves what it is.
+func (r *restoreRun) serve(ctx context.Context) (*RestoreResult, error) {
+	err := r.serveProved(ctx)
+	if err == nil {
+		err = unmark(r.target.layout.datadir)
+	}
+	if err != nil {
+		err = hint.Wrap(as(ErrPutBack, err), "run the same restore again without --force: it goes on from here")
+	}
+	return &r.result, err
+}
+
+func (r *restoreRun) serveProved(ctx context.Context) error {
+	srv, err := r.reach(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	defer srv.close()
+	return r.prove(ctx, srv)
+}
+
+// reach starts the server for good, or connects to the one that somebody has
+// started.
+func (r *restoreRun) reach(ctx context.Context) (*server, error) {
+	if r.served {
+		srv, err := awaitServer(ctx, r.Server.Conn, r.Server.StartTimeout, nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.checkServed(ctx, srv); err != nil {
+			srv.close()
+			return nil, err
+		}
+		return srv, nil
+	}
+	r.step(StepStart, r.Server.Service.String())
+	return startServer(ctx, r.Server.Service, r.Server.Conn, r.Server.StartTimeout)
+}
+
+// checkServed verifies that the server at the socket is that of the files.
+func (r *restoreRun) checkServed(ctx context.Context, srv *server) error {
+	datadir, err := srv.value(ctx, "SELECT @@GLOBAL.datadir")
+	if err == nil && realPath(filepath.Clean(datadir)) != realPath(r.target.layout.datadir) {
+		err = fmt.Errorf("the server at %s has its data directory at %s, not at %s", r.Server.Conn.Socket, datadir, r.target.layout.datadir)
+	}
+	return err
 }
 
 // prove makes sure that the server replicates and takes no writes.
@@ -198,22 +342,47 @@ func (r *restoreRun) prove(ctx context.Context, srv *server) error {
 	}
 	r.step(StepProof, r.primary.String())
 	calm := context.WithoutCancel(ctx) // what is left to do is done
-	if err := setVariable(calm, srv, srv.dialect.ReadOnlyVariable, "1"); err != nil {
-		return err
-	}
 	channels, err := srv.channels(calm)
 	if err != nil {
 		return err
 	}
-	if len(channels) == 1 && !channels[0].Running() {
-		if err := srv.exec(calm, srv.dialect.StartReplica); err != nil {
-			return err
-		}
+	if len(channels) == 0 {
+		return errors.New("the server has no source any more: somebody has made something else of it")
+	}
+	if err := setVariable(calm, srv, srv.dialect.ReadOnlyVariable, "1"); err != nil {
+		return err
+	}
+	if err := r.follow(calm, srv, channels); err != nil {
+		return err
 	}
 	r.step(StepCatchUp, "")
 	c := &chase{CatchUp: r.CatchUp, primary: r.primary, accounts: r.accounts(), progress: r.Progress}
 	r.result.Proof, err = c.run(ctx, srv)
 	return err
+}
+
+// follow starts replication where it does not run, from the primary of now: it
+// may be another one than when the server was seeded.
+func (r *restoreRun) follow(ctx context.Context, srv *server, channels []replication.ReplicaStatus) error {
+	channel := channels[0]
+	if source := (HostPort{Host: channel.SourceHost, Port: channel.SourcePort}); len(channels) == 1 && source != r.primary {
+		position, err := srv.position(ctx, channels)
+		if err != nil {
+			return err
+		}
+		if !channel.AutoPosition {
+			return fmt.Errorf("the primary is %s now, and the server follows %s by file and position, which mean nothing there", r.primary, source)
+		}
+		if err := r.checkFollow(r.chosen, position); err != nil {
+			return fmt.Errorf("the primary is %s now, the server follows %s: %w", r.primary, source, err)
+		}
+		r.Progress.Warn(fmt.Sprintf("the primary is %s now, no longer %s: pointing the server there", r.primary, source))
+		return srv.exec(ctx, srv.dialect.StopChannel(channel.Channel), srv.dialect.MoveSource(channel.Channel, r.primary.Host, r.primary.Port), srv.dialect.StartReplica)
+	}
+	if len(channels) == 1 && !channel.Running() {
+		return srv.exec(ctx, srv.dialect.StartReplica)
+	}
+	return nil
 }
 
 func (r *restoreRun) accounts() accounts {

@@ -77,6 +77,7 @@ func (r *restoreRun) fencedArguments(folder string) []string {
 	return []string{
 		"--defaults-file=" + r.target.defaults.Path,
 		"--datadir=" + r.target.layout.datadir,
+		"--innodb-log-group-home-dir=" + r.target.withheldFolder(),
 		"--socket=" + filepath.Join(folder, "sock"),
 		"--pid-file=" + filepath.Join(folder, "pid"),
 		"--log-error=" + filepath.Join(folder, "log.err"),
@@ -91,7 +92,7 @@ const fencedWait = 20 * time.Second
 // endFenced ends the fenced server that a killed restore has left in a data
 // directory which it has marked: nobody else has a use for it.
 func (t *target) endFenced(ctx context.Context) error {
-	if checkUnfinished(t.layout.datadir) == nil {
+	if !t.isPartial() {
 		return nil
 	}
 	pids, err := serversOf(t.layout.datadir, t.defaults.Path)

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -195,22 +193,4 @@ func (t *target) folder(root string) (string, bool) {
 	}
 	folder, ok := t.external[root]
 	return folder, ok
-}
-
-// mark says that the data directory is not complete.
-func (t *target) mark(key cas.Key) error {
-	path := filepath.Join(t.layout.datadir, markerName)
-	text := fmt.Sprintf("shardseed restores %s here and has not finished.\nRun the same \"shardseed restore\" again. Do not start a server.\n", key)
-	if err := durable.New(durable.OS()).Replace(path, []byte(text), 0o640); err != nil {
-		return fmt.Errorf("mark the data directory: %w", err)
-	}
-	return nil
-}
-
-// unmark says that it is.
-func (t *target) unmark() error {
-	if err := durable.New(durable.OS()).Remove(filepath.Join(t.layout.datadir, markerName)); err != nil {
-		return fmt.Errorf("remove the mark of an incomplete restore: %w", err)
-	}
-	return nil
 }
