@@ -16,6 +16,7 @@ const builderBuffer = 256 << 10
 // packBuilder is a pack being filled. One goroutine at a time.
 type packBuilder struct {
 	kind   Kind
+	number uint32 // of all packs of the writer
 	blob   Blob
 	hash   *blake3.Hasher // of all bytes that went to blob
 	out    *bufio.Writer  // to hash and blob; its first error is its last

@@ -48,3 +48,13 @@ func EncodeConfigFlags(uuid UUID, config Config, incompat, readOnly, compat uint
 	binary.LittleEndian.PutUint64(body[40:], compat)
 	return body
 }
+
+// SetRemember sets how many chunks a writer remembers before it learns.
+func (w *Writer) SetRemember(chunks int) { w.remember = chunks }
+
+// Remembered returns how many chunks a writer remembers.
+func (w *Writer) Remembered() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.own)
+}

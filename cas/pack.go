@@ -46,8 +46,8 @@ const (
 	packHeaderSize = 64 // without the session's key and the checksum
 	trailerSize    = 80
 	entrySize      = 84
-	maxFrames      = 1 << 20   // that a reader accepts
-	packFrames     = 128 << 10 // at which a writer seals
+	maxFrames      = 1 << 20  // that a reader accepts
+	packFrames     = 32 << 10 // at which a writer seals: its footer then takes 3 MB in memory
 	maxFooter      = maxFrames * entrySize
 	// minEntryStored is the least that one entry takes in a compressed
 	// footer: its ID is random, so zstd cannot shorten it.

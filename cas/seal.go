@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -20,27 +22,29 @@ type lane struct {
 	open *packBuilder // may be nil
 }
 
-// append adds a frame to the open pack, and returns that pack if it is full
-// now and no longer the open one.
-func (w *Writer) append(ctx context.Context, kind Kind, f *Frame, payload []byte) (*packBuilder, error) {
+// append adds a frame to the open pack and returns that pack's number, and the
+// pack itself if it is full now and no longer the open one.
+func (w *Writer) append(ctx context.Context, kind Kind, f *Frame, payload []byte) (number uint32, full *packBuilder, err error) {
 	l, err := w.lane(kind)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open == nil {
 		if l.open, err = w.session.newPack(ctx, kind); err != nil {
-			return nil, err
+			return 0, nil, err
 		}
+		l.open.number = w.started.Add(1)
 	}
+	number = l.open.number
 	if err := l.open.append(f, payload); err != nil {
-		return nil, fmt.Errorf("write pack: %w", err)
+		return 0, nil, fmt.Errorf("write pack: %w", err)
 	}
-	if !l.open.full(w.target) {
-		return nil, nil
+	if l.open.full(w.target) {
+		full = l.take()
 	}
-	return l.take(), nil
+	return number, full, nil
 }
 
 func (w *Writer) lane(kind Kind) (*lane, error) {
@@ -77,11 +81,47 @@ func (w *Writer) seal(ctx context.Context, b *packBuilder) error {
 			_ = w.fail(fmt.Errorf("seal pack: %w", err)) // returned by Flush
 			return
 		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.packs = append(w.packs, pack)
+		if w.noteSealed(pack, b.number) {
+			w.forget(context.WithoutCancel(ctx))
+		}
 	}()
 	return nil
+}
+
+// noteSealed takes a sealed pack down. It returns true if there is too much to
+// remember.
+func (w *Writer) noteSealed(pack *Pack, number uint32) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.learn != nil {
+		pack.Frames = nil // known finds them
+	}
+	w.packs = append(w.packs, pack)
+	w.sealed = append(w.sealed, number)
+	return w.learn != nil && len(w.own) >= w.remember
+}
+
+// forget makes known find what is sealed, and forgets it. If that fails now, it is
+// tried again with the next pack: until then the writer remembers more.
+func (w *Writer) forget(ctx context.Context) {
+	if !w.learnMu.TryLock() {
+		return // the other call is at it
+	}
+	defer w.learnMu.Unlock()
+	w.mu.Lock()
+	learned := make(map[uint32]struct{}, len(w.sealed))
+	for _, number := range w.sealed {
+		learned[number] = struct{}{}
+	}
+	w.mu.Unlock()
+	if err := w.learn(ctx); err != nil {
+		return
+	}
+	isLearned := func(number uint32) bool { _, found := learned[number]; return found }
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sealed = slices.DeleteFunc(w.sealed, isLearned)
+	maps.DeleteFunc(w.own, func(_ ID, number uint32) bool { return isLearned(number) })
 }
 
 // drain waits until no pack is being sealed.

@@ -8,12 +8,14 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // WriterOptions are the choices of a Writer. The zero value works: it knows no
 // earlier chunks and compresses fast.
 type WriterOptions struct {
-	Known       Locator // chunks stored earlier; may be nil
+	Known       Locator                         // chunks stored earlier; may be nil
+	Learn       func(ctx context.Context) error // makes Known find what lies in the packs that are sealed, so that the Writer need not remember it; may be nil
 	Compression Level
 	Wait        func(ctx context.Context, n int) error // called before n bytes are written, from several goroutines at once; nil: no limit
 }
@@ -21,27 +23,37 @@ type WriterOptions struct {
 // Writer stores chunks in packs. Safe for concurrent use: callers compress in
 // their own goroutines and take turns only to append. A chunk is safely stored
 // only when Flush has returned nil. The first error of any call is every later
-// call's error. Memory grows by about 150 bytes per chunk newly stored.
+// call's error. It remembers the chunks newly stored, about 60 bytes each: those
+// that Known was not made to find by Learn, which is called whenever there are
+// 256 Ki of them.
 type Writer struct {
 	session  *Session
-	known    Locator // may be nil
-	bases    *Reader // of known; nil as known is
+	known    Locator                         // may be nil
+	learn    func(ctx context.Context) error // may be nil
+	bases    *Reader                         // of known; nil as known is
 	encoders *encoders
 	wait     func(ctx context.Context, n int) error // may be nil
 	target   int64                                  // size at which a pack is sealed, bytes
+	remember int                                    // chunks of its own from which on it calls learn
 	data     lane
 	meta     lane
 	sealing  chan struct{} // holds one token per pack being sealed
 	drainMu  sync.Mutex    // held while all tokens are taken, one by one
+	learnMu  sync.Mutex    // held while learn is called
+	started  atomic.Uint32 // packs
 
-	mu     sync.Mutex // guards what follows; never held during I/O
-	err    error      // the first
-	own    map[ID]struct{}
+	mu     sync.Mutex    // guards what follows; never held during I/O
+	err    error         // the first
+	own    map[ID]uint32 // chunks that known need not find → number of the pack
+	sealed []uint32      // numbers of packs that known need not find
 	flying map[ID]*flight
 	packs  []*Pack         // sealed, in the order they were finished
 	relied map[ID]struct{} // packs of hits and of their bases
 	unread []error         // why bases could not be read, the first few
 }
+
+// remembered is how many chunks a Writer remembers before it calls Learn.
+const remembered = 256 << 10
 
 // flight is a chunk on its way into a pack. err is set before done is closed.
 type flight struct {
@@ -67,13 +79,15 @@ func (s *Session) NewWriter(opts WriterOptions) *Writer {
 	w := &Writer{
 		session:  s,
 		known:    opts.Known,
+		learn:    opts.Learn,
+		remember: remembered,
 		encoders: newEncoders(opts.Compression, s.repo.decoders),
 		wait:     opts.Wait,
 		target:   PackTarget,
 		data:     lane{kind: KindData},
 		meta:     lane{kind: KindMeta},
 		sealing:  make(chan struct{}, maxSealing),
-		own:      map[ID]struct{}{},
+		own:      map[ID]uint32{},
 		flying:   map[ID]*flight{},
 		relied:   map[ID]struct{}{},
 	}
@@ -229,14 +243,14 @@ func (w *Writer) put(ctx context.Context, kind Kind, c Chunk, base Chain, basePl
 	if base != nil {
 		f.Base, f.Depth = base[0].ID, base[0].Depth+1
 	}
-	err = w.store(ctx, kind, &f, c.Plain, basePlain)
+	pack, err := w.store(ctx, kind, &f, c.Plain, basePlain)
 	if err != nil {
 		err = fmt.Errorf("store chunk %s: %w", f.ID.Short(), err)
 	}
 	if f.Codec == CodecDelta {
 		w.rely(base)
 	}
-	if err := w.land(f, flight, err); err != nil {
+	if err := w.land(f, pack, flight, err); err != nil {
 		return Put{}, err
 	}
 	return Put{New: true, Stored: f.Size()}, nil
@@ -329,13 +343,14 @@ func (w *Writer) claim(ctx context.Context, id ID) (*flight, error) {
 	}
 }
 
-// land ends a flight and returns its outcome.
-func (w *Writer) land(f Frame, flight *flight, err error) error {
+// land ends the flight of a chunk that is in the pack of that number, and returns
+// its outcome.
+func (w *Writer) land(f Frame, pack uint32, flight *flight, err error) error {
 	err = w.fail(err)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err == nil {
-		w.own[f.ID] = struct{}{}
+		w.own[f.ID] = pack
 	}
 	delete(w.flying, f.ID)
 	flight.err = err
@@ -364,31 +379,32 @@ func (w *Writer) failed() error {
 	return w.err
 }
 
-// store compresses the chunk and appends it to the open pack of its kind.
-func (w *Writer) store(ctx context.Context, kind Kind, f *Frame, plain, base []byte) error {
+// store compresses the chunk and appends it to the open pack of its kind, whose
+// number it returns.
+func (w *Writer) store(ctx context.Context, kind Kind, f *Frame, plain, base []byte) (pack uint32, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	e := w.encoders.acquire()
 	defer w.encoders.release(e)
 	payload, err := e.encode(f, plain, base)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if w.wait != nil {
 		if err := w.wait(ctx, int(f.Size())); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	full, err := w.append(ctx, kind, f, payload)
+	pack, full, err := w.append(ctx, kind, f, payload)
 	if err != nil || full == nil {
-		return err
+		return pack, err
 	}
-	return w.seal(ctx, full)
+	return pack, w.seal(ctx, full)
 }
 
-// Packs returns the packs sealed so far. The caller owns the slice, not the
-// packs.
+// Packs returns the packs sealed so far; of a Writer that can Learn without their
+// frames. The caller owns the slice, not the packs.
 func (w *Writer) Packs() []*Pack {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -4,42 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
 )
 
-// minGarbage is how many entries of vanished packs a database may hold at
-// least; above that it is made anew when they are the greater part.
-const minGarbage = 100_000
-
 // Stats measures an index.
 type Stats struct {
 	Packs     int   // that are there and alive
 	Chunks    int64 // frames in them: a chunk counts once for each copy
-	FileBytes int64 // of the database; 0 when all is in memory
+	FileBytes int64 // of the files in the folder; 0 when all is elsewhere
 }
 
 // Index finds chunks in a repository. Safe for concurrent use.
 type Index struct {
-	repo Source
-	path string // of the database
-	seal *seal  // nil: no file is used
+	repo    Source
+	folder  folder
+	scratch scratch
+	batch   int        // frames that are sorted at once
+	saving  sync.Mutex // held while the index is brought up to date
 
-	mu       sync.RWMutex // guards all below; held for reading in a Lookup
-	file     *file        // opened for reading; nil: none
-	live     map[uint32]cas.ID
-	overlay  *Memory // packs that are not in file
+	mu       sync.RWMutex // guards what follows; held for reading in a Lookup
+	files    parts        // in the folder
+	overlay  parts        // packs that are not: they could not be written
 	problems []error
-	broken   atomic.Bool // a read from file has failed: it is not used any more
 }
 
 // Open opens the index of a repository in a folder of the host, which is made
@@ -47,63 +39,54 @@ type Index struct {
 // that are gone or given up are left out. A writer reserves its session first.
 //
 // Only the repository's listings and the context can make it fail. A pack whose
-// directory cannot be read is left out, and a file that cannot be used is
-// replaced or does without: see [Index.Problems].
+// directory cannot be read is left out, and files that cannot be used are
+// replaced or done without: see [Index.Problems].
 func Open(ctx context.Context, dir string, repo Source) (*Index, error) {
 	x := newIndex(dir, repo)
-	if err := x.acquire(ctx, dir, unix.F_RDLCK); err != nil {
-		x.problem("index file is not used: %w", err)
-	}
-	if err := x.open(ctx); err != nil {
+	if err := x.refresh(ctx, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("open index: %w", err), x.Close())
 	}
 	return x, nil
 }
 
 // Rebuild drops the index of a repository in a folder, makes it anew and opens
-// it. Unlike [Open] it fails if the file cannot be written or is in use.
+// it. Unlike [Open] it fails if it cannot be written or another run writes it.
 func Rebuild(ctx context.Context, dir string, repo Source) (*Index, error) {
 	x := newIndex(dir, repo)
-	err := x.acquire(ctx, dir, unix.F_WRLCK)
-	if errors.Is(err, errBusy) {
-		err = hint.Wrap(err, "wait until the other run has ended")
-	}
-	if err == nil {
-		err = x.drop()
-	}
-	if err == nil {
-		err = x.open(ctx)
-	}
-	if err == nil && x.file == nil {
-		err = errors.Join(x.problems...)
-	}
-	if err != nil {
+	if err := x.rebuild(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("rebuild index: %w", err), x.Close())
 	}
 	return x, nil
 }
 
-func newIndex(dir string, repo Source) *Index {
-	return &Index{repo: repo, path: filepath.Join(dir, repo.UUID().String()+".db"), overlay: newMemory()}
-}
-
-// acquire opens and locks the seal.
-func (x *Index) acquire(ctx context.Context, dir string, kind int16) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+func (x *Index) rebuild(ctx context.Context) (err error) {
+	held, err := x.folder.lock(ctx)
+	if errors.Is(err, errBusy) {
+		err = hint.Wrap(err, "wait until the other run has ended")
 	}
-	s, err := openSeal(strings.TrimSuffix(x.path, ".db") + ".seal")
 	if err != nil {
 		return err
 	}
-	if err := s.lockSoon(ctx, kind); err != nil {
-		return errors.Join(err, s.close())
+	defer func() { err = errors.Join(err, held.Close()) }()
+	if err := x.folder.clear(); err != nil {
+		return err
 	}
-	x.seal = s
+	if err := x.refresh(ctx, held); err != nil {
+		return err
+	}
+	if len(x.overlay) > 0 {
+		return errors.Join(x.problems...)
+	}
 	return nil
 }
 
-// Lookup finds a copy of a chunk; see [cas.Locator].
+func newIndex(dir string, repo Source) *Index {
+	f := folder{dir: filepath.Join(dir, repo.UUID().String()), repo: repo.UUID(), tries: busyTries}
+	return &Index{repo: repo, folder: f, scratch: newScratch(f.dir), batch: batchFrames}
+}
+
+// Lookup finds a copy of a chunk; see [cas.Locator]. What an index file cannot
+// tell any more counts as absent.
 func (x *Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -112,17 +95,10 @@ func (x *Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 }
 
 // copies returns all copies in living packs. The caller holds mu.
-func (x *Index) copies(id cas.ID) []cas.Location {
-	copies := x.overlay.appendCopies(nil, id)
-	if x.file == nil || x.broken.Load() {
-		return copies
-	}
-	all, err := x.file.appendCopies(copies, id, x.live)
-	if err != nil {
-		x.broken.Store(true)
-		return copies
-	}
-	return all
+func (x *Index) copies(id *cas.ID) ([]cas.Location, error) {
+	copies, _ := x.files.copies(id) // an error is kept in the run
+	more, _ := x.overlay.copies(id)
+	return append(copies, more...), nil
 }
 
 // HasPacks tells whether all packs are there, alive and indexed: a chunk that
@@ -130,62 +106,45 @@ func (x *Index) copies(id cas.ID) []cas.Location {
 func (x *Index) HasPacks(ids []cas.ID) bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	known := make(map[cas.ID]struct{}, len(x.live))
-	for _, id := range x.live {
-		known[id] = struct{}{}
+	if len(x.damaged()) > 0 {
+		return false
 	}
+	inFiles, inOverlay := x.files.packs(), x.overlay.packs()
 	for _, id := range ids {
-		if _, inFile := known[id]; !inFile && !x.overlay.has(id) {
+		_, inFile := inFiles[id]
+		_, elsewhere := inOverlay[id]
+		if !inFile && !elsewhere {
 			return false
 		}
 	}
-	return !x.broken.Load()
+	return true
 }
 
-// Add takes in packs that this process has written, in memory; [Index.Save], or
-// the next Open, puts them into the file. It keeps nothing of what it is given.
-func (x *Index) Add(packs []*cas.Pack) error {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	for _, pack := range packs {
-		if err := x.overlay.add(pack); err != nil {
-			return err
-		}
-	}
-	return nil
+// damaged returns the runs that could not be read. The caller holds mu.
+func (x *Index) damaged() []*run {
+	return slices.DeleteFunc(append(x.files.runs(), x.overlay.runs()...), func(r *run) bool { return !r.bad.Load() })
 }
 
-// Save brings the file up to date with the repository, as Open does, if no
-// other run uses it now; the next Open has less to do then. It is for the end
-// of a backup: lookups wait for it, and may find less afterwards. Only the
-// repository's listings and the context can make it fail.
+// Save brings the index up to date with the repository, as Open does: it finds
+// the packs that this process has written since, and files that could not be
+// read are made anew. Lookups go on meanwhile. What cannot be written now, because
+// another run writes, is kept outside the folder. Only the repository's listings
+// and the context can make it fail.
 func (x *Index) Save(ctx context.Context) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	now, err := takeSurvey(ctx, x.repo)
-	if err == nil && x.broken.Swap(false) {
-		err = x.drop()
-	}
-	if err == nil {
-		err = x.refreshFile(ctx, now, unread{})
-	}
-	if err != nil {
+	if err := x.refresh(ctx, nil); err != nil {
 		return fmt.Errorf("save index: %w", err)
-	}
-	if known := x.filePacks(); x.overlay.within(known) {
-		x.overlay = newMemory()
 	}
 	return nil
 }
 
 // Problems returns what did not keep the index from working but deserves a
-// warning: packs that were left out, a file that was not used. Sorted.
+// warning: packs that were left out, files that were not used. Sorted.
 func (x *Index) Problems() []error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	problems := slices.Clone(x.problems)
-	if x.broken.Load() {
-		problems = append(problems, fmt.Errorf("index file %s cannot be read any more; known chunks may be stored again", x.path))
+	for _, r := range x.damaged() {
+		problems = append(problems, fmt.Errorf("index file %s cannot be read any more; known chunks may be stored again", filepath.Join(x.folder.dir, r.name)))
 	}
 	slices.SortFunc(problems, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return problems
@@ -195,37 +154,15 @@ func (x *Index) Problems() []error {
 func (x *Index) Stats() Stats {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	stats := x.overlay.Stats()
-	if x.file == nil {
-		return stats
-	}
-	for ordinal := range x.live {
-		stats.Packs++
-		stats.Chunks += int64(x.file.packs[ordinal].frames)
-	}
-	if info, err := os.Stat(x.path); err == nil {
-		stats.FileBytes = info.Size()
-	}
-	return stats
+	files, overlay := x.files.stats(), x.overlay.stats()
+	return Stats{Packs: files.Packs + overlay.Packs, Chunks: files.Chunks + overlay.Chunks, FileBytes: files.FileBytes}
 }
 
-// Close ends the use of the file. A file that could not be read is void.
+// Close ends the use of the files. No other call may follow.
 func (x *Index) Close() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	err := x.file.close()
-	x.file = nil
-	if x.seal == nil {
-		return err
-	}
-	if x.broken.Load() {
-		err = errors.Join(err, x.seal.clear())
-	}
-	err = errors.Join(err, x.seal.close())
-	x.seal = nil
+	err := errors.Join(x.files.close(), x.overlay.close())
+	x.files, x.overlay = nil, nil
 	return err
-}
-
-func (x *Index) problem(format string, args ...any) {
-	x.problems = append(x.problems, fmt.Errorf(format, args...))
 }

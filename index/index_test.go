@@ -14,7 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/shardseed/shardseed/cas"
@@ -121,8 +120,12 @@ func TestOpenGone(t *testing.T) {
 	wantPack(t, x, chunk(1), cas.AnyDepth, 1)
 	wantPack(t, x, chunk(2), cas.AnyDepth, -1)
 	wantPack(t, x, chunk(9), cas.AnyDepth, 9)
-	if len(x.file.packs) != 4 {
-		t.Errorf("the file lists %d packs, want 4", len(x.file.packs))
+	for _, r := range x.files.runs() {
+		for _, p := range r.packs {
+			if p.id == pack(2).ID {
+				t.Error("the file still has the vanished pack")
+			}
+		}
 	}
 }
 
@@ -161,7 +164,7 @@ func TestOpenErrors(t *testing.T) {
 	wantPack(t, open(t, dir, repo), chunk(0), cas.AnyDepth, 0)
 }
 
-// When the context ends in the middle, the file stays good.
+// When the context ends in the middle, what was there stays good.
 func TestOpenCanceled(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -211,28 +214,32 @@ func TestOpenUnreadablePack(t *testing.T) {
 	wantProblems(t, x)
 }
 
-// Packs that were added are found at once, and are in the file after Save.
-func TestAddSave(t *testing.T) {
+// Packs that were published meanwhile are found after Save, by the next Open
+// too, and by lookups that go on.
+func TestSave(t *testing.T) {
 	t.Parallel()
 	dir, repo := t.TempDir(), newRepository(pack(0, full(0)))
 	x := open(t, dir, repo)
-	added := []*cas.Pack{pack(1, delta(1, 0, 1)), pack(2, full(2))}
-	repo.publish(added...)
-	if err := x.Add(added); err != nil {
-		t.Fatal(err)
+	repo.publish(pack(1, delta(1, 0, 1)), pack(2, full(2)))
+	wantPack(t, x, chunk(1), cas.AnyDepth, -1)
+	repo.takeReads()
+	for range 2 {
+		if err := x.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	wantReads(t, repo, 2)
 	wantPack(t, x, chunk(1), cas.AnyDepth, 1)
 	wantPack(t, x, chunk(2), cas.AnyDepth, 2)
 	if got := x.Stats(); got.Packs != 3 || got.Chunks != 3 {
-		t.Errorf("before Save: got %+v", got)
+		t.Errorf("got %+v", got)
 	}
+	repo.kill(pack(0).ID)
 	if err := x.Save(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantPack(t, x, chunk(1), cas.AnyDepth, 1)
-	if got := x.Stats(); got.Packs != 3 || got.Chunks != 3 {
-		t.Errorf("after Save: got %+v", got)
-	}
+	wantPack(t, x, chunk(1), cas.AnyDepth, -1)
+	clear(repo.dead)
 	closeIndex(t, x)
 	repo.takeReads()
 	wantSame(t, open(t, dir, repo), inMemory(t, repo), 4)
@@ -249,66 +256,84 @@ func TestSaveErrors(t *testing.T) {
 	}
 	repo.listErr = nil
 	wantPack(t, x, chunk(0), cas.AnyDepth, 0)
-	closeIndex(t, x)
+	ctx, cancel := context.WithCancel(t.Context())
+	repo.onRead = func(int) { cancel() }
 	repo.publish(pack(1, full(1)))
-	closed := x.Save(t.Context()) // nothing to save to
-	if closed != nil {
-		t.Error(closed)
+	if err := x.Save(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
 	}
+	wantPack(t, x, chunk(0), cas.AnyDepth, 0)
+	if err := x.Save(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantPack(t, x, chunk(1), cas.AnyDepth, 1)
 }
 
-// A file that cannot be written any more is given up, with a word.
+// A folder that takes no files any more is done without, with a word, and used
+// again when it does.
 func TestSaveFails(t *testing.T) {
 	t.Parallel()
 	dir, repo := t.TempDir(), newRepository(pack(0, full(0)))
 	x := open(t, dir, repo)
-	own := pack(1, full(1))
-	repo.publish(own)
-	if err := errors.Join(x.Add([]*cas.Pack{own}), x.seal.close()); err != nil {
+	if err := os.RemoveAll(x.folder.dir); err != nil {
 		t.Fatal(err)
 	}
+	writeFile(t, x.folder.dir, nil)
+	for n := range uint32(3) {
+		repo.publish(pack(n+1, full(uint64(n+1)), delta(uint64(n+11), uint64(n), 1)))
+		repo.takeReads()
+		if err := x.Save(t.Context()); err != nil {
+			t.Error(err)
+		}
+		want := 1
+		if n == 0 {
+			want = 2 // the file has gone
+		}
+		wantReads(t, repo, want)
+		wantSame(t, x, inMemory(t, repo), 20)
+		wantProblems(t, x, "index files are not used: ", "index files are not used: ")
+		if got := x.Stats(); got.Packs != int(n)+2 || got.FileBytes != 0 {
+			t.Errorf("got %+v, want %d packs and no file", got, n+2)
+		}
+	}
+	if err := os.Remove(x.folder.dir); err != nil {
+		t.Fatal(err)
+	}
+	repo.takeReads()
 	if err := x.Save(t.Context()); err != nil {
 		t.Error(err)
 	}
-	wantPack(t, x, chunk(0), cas.AnyDepth, -1)
-	wantPack(t, x, chunk(1), cas.AnyDepth, 1)
-	wantProblems(t, x, "index file is not used: lock ")
-	if err := x.Close(); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("got %v, want %v", err, os.ErrClosed)
+	wantReads(t, repo, 0) // what was kept elsewhere is written
+	wantProblems(t, x)
+	wantSame(t, x, inMemory(t, repo), 20)
+	if got := x.Stats(); got.Packs != 4 || got.FileBytes == 0 || len(x.overlay) != 0 {
+		t.Errorf("got %+v and %d runs elsewhere, want a file", got, len(x.overlay))
 	}
-	wantSame(t, open(t, dir, repo), inMemory(t, repo), 2)
 }
 
-// While one index is open, another is not kept waiting, and finds everything.
+// Several indexes are open at once, and each writes what it finds.
 func TestTwoOpen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	packs := manyPacks(somePacks, someFrames)
 	repo := newRepository(packs[:6]...)
 	first := open(t, dir, repo)
+	before := inMemory(t, repo)
 	repo.publish(packs[6:]...)
 	repo.takeReads()
 
 	second := open(t, dir, repo)
 	wantReads(t, repo, 6)
 	wantSame(t, second, inMemory(t, repo), someChunks)
-	if got, want := second.Stats(), inMemory(t, repo).Stats(); got.Packs != want.Packs || got.Chunks != want.Chunks {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if err := second.Save(t.Context()); err != nil {
+	wantSame(t, first, before, someChunks) // although its file has been merged into another
+	repo.takeReads()
+	if err := first.Save(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantSame(t, second, inMemory(t, repo), someChunks)
-	if n := len(second.file.packs); n != 6 {
-		t.Errorf("the file in use was written: %d packs", n)
-	}
+	wantReads(t, repo, 0)
+	wantSame(t, first, inMemory(t, repo), someChunks)
 	closeIndex(t, first)
-
-	if err := second.Save(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	wantSame(t, second, inMemory(t, repo), someChunks)
-	closeIndex(t, second)
 	repo.takeReads()
 	third := open(t, dir, repo)
 	wantReads(t, repo, 0)
@@ -318,39 +343,52 @@ func TestTwoOpen(t *testing.T) {
 	}
 }
 
-// An index that is being written is not waited for.
+// While another run writes, the index is used as it is; what it lacks is found
+// all the same, and written when the other is done.
 func TestOpenBusy(t *testing.T) {
 	t.Parallel()
-	dir, repo := t.TempDir(), newRepository(manyPacks(3, 9)...)
+	dir := t.TempDir()
+	packs := manyPacks(somePacks, someFrames)
+	repo := newRepository(packs[:6]...)
 	closeIndex(t, open(t, dir, repo))
-	s, err := openSeal(filepath.Join(dir, repo.uuid.String()+".seal"))
+	f := newIndex(dir, repo).folder
+	held, err := f.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.lock(unix.F_WRLCK); err != nil {
-		t.Fatal(err)
-	}
+	repo.publish(packs[6:]...)
+	repo.takeReads()
 	x := open(t, dir, repo)
-	wantProblems(t, x, "index file is not used: index file is in use by another run")
-	wantSame(t, x, inMemory(t, repo), 27)
+	wantReads(t, repo, 6)
+	wantProblems(t, x)
+	wantSame(t, x, inMemory(t, repo), someChunks)
+	if got, want := x.Stats(), inMemory(t, repo).Stats(); got.Packs != want.Packs || got.Chunks != want.Chunks {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	repo.takeReads()
+	if err := x.Save(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wantReads(t, repo, 0)
+	wantSame(t, x, inMemory(t, repo), someChunks)
 	if _, err := Rebuild(t.Context(), dir, repo); !errors.Is(err, errBusy) || len(hint.Of(err)) != 1 {
 		t.Errorf("Rebuild: got %v, hints %q", err, hint.Of(err))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.lockSoon(ctx, unix.F_WRLCK); err != nil {
-		t.Errorf("the lock that is held: %v", err)
-	}
-	other, err := openSeal(filepath.Join(dir, repo.uuid.String()+".seal"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.lockSoon(ctx, unix.F_RDLCK); !errors.Is(err, context.Canceled) {
+	if _, err := f.lock(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
-	if err := errors.Join(other.close(), s.close()); err != nil {
+	if err := held.Close(); err != nil {
 		t.Fatal(err)
 	}
+	repo.takeReads()
+	if err := x.Save(t.Context()); err != nil {
+		t.Error(err)
+	}
+	closeIndex(t, x)
+	closeIndex(t, open(t, dir, repo))
+	wantReads(t, repo, 0)
 }
 
 // TestHelperProcess is no test: it is another process with an open index.
@@ -367,6 +405,7 @@ func TestHelperProcess(t *testing.T) {
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
+	wantSame(t, x, inMemory(t, newRepository(manyPacks(6, someFrames)...)), 6*someFrames)
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -402,9 +441,6 @@ func TestOtherProcess(t *testing.T) {
 	x := open(t, dir, repo)
 	wantPack(t, x, chunk(5000), cas.AnyDepth, 100)
 	wantPack(t, x, chunk(0), cas.AnyDepth, 0)
-	if len(x.file.packs) != 6 {
-		t.Errorf("the file in use lists %d packs, want 6", len(x.file.packs))
-	}
 	wantProblems(t, x)
 	if _, err := stdin.Write([]byte("\n")); err != nil {
 		t.Error(err)
@@ -412,38 +448,38 @@ func TestOtherProcess(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the other process: %v, %s", err, &stderr)
 	}
-	if err := x.Save(t.Context()); err != nil || len(x.file.packs) != 7 {
-		t.Errorf("after it has ended: %d packs in the file, %v", len(x.file.packs), err)
-	}
+	closeIndex(t, x)
+	repo.takeReads()
+	closeIndex(t, open(t, dir, repo))
+	wantReads(t, repo, 0)
 }
 
-// A folder that cannot be made, and a database that cannot be written, leave
-// everything in memory.
+// A folder that cannot be made leaves everything elsewhere.
 func TestOpenUnwritable(t *testing.T) {
 	t.Parallel()
 	repo := newRepository(manyPacks(3, 9)...)
 	blocked := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, blocked, nil)
 	for _, dir := range []string{blocked, filepath.Join(blocked, "below")} {
 		x := open(t, dir, repo)
-		wantProblems(t, x, "index file is not used: ")
+		wantProblems(t, x, "index files are not used: ", "index files are not used: ")
 		wantSame(t, x, inMemory(t, repo), 27)
+		repo.takeReads()
 		if err := x.Save(t.Context()); err != nil {
 			t.Error(err)
 		}
+		wantReads(t, repo, 0)
 		if _, err := Rebuild(t.Context(), dir, repo); err == nil {
 			t.Error("Rebuild: want an error")
 		}
 	}
 	dir := t.TempDir()
-	inTheWay := filepath.Join(dir, repo.uuid.String()+".db", "x")
+	inTheWay := filepath.Join(dir, repo.uuid.String(), "a"+runSuffix, "x")
 	if err := os.MkdirAll(inTheWay, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	x := open(t, dir, repo)
-	wantProblems(t, x, "index file is not used: ")
+	x := open(t, dir, repo) // a folder is no run, and cannot be removed like one
+	wantProblems(t, x, "index files are not used: drop index file: ")
 	wantSame(t, x, inMemory(t, repo), 27)
 	closeIndex(t, x)
 	if _, err := Rebuild(t.Context(), dir, repo); err == nil {
@@ -454,11 +490,9 @@ func TestOpenUnwritable(t *testing.T) {
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	dir, repo := t.TempDir(), newRepository(manyPacks(somePacks, someFrames)...)
-	x := open(t, dir, repo)
-	if _, err := Rebuild(t.Context(), dir, repo); !errors.Is(err, errBusy) {
-		t.Errorf("in use: got %v", err)
-	}
-	closeIndex(t, x)
+	old := builtIndex(t, dir, repo)
+	before := open(t, dir, repo)
+	want := inMemory(t, repo)
 	repo.remove(pack(2).ID)
 	repo.failing[pack(3).ID] = errors.New("boom")
 	repo.takeReads()
@@ -470,11 +504,14 @@ func TestRebuild(t *testing.T) {
 	wantProblems(t, x, "boom")
 	clear(repo.failing)
 	wantPack(t, x, chunk(0), cas.AnyDepth, 0)
-	second := open(t, dir, repo) // the lock is shared by then
+	wantSame(t, before, want, someChunks)
+	if paths := runPaths(t, dir, repo); len(paths) != 1 || paths[0] == old {
+		t.Errorf("runs %q, want another than %q", paths, old)
+	}
+	second := open(t, dir, repo)
 	wantSame(t, second, inMemory(t, repo), someChunks)
 	closeIndex(t, x)
 	repo.listErr = errors.New("boom")
-	closeIndex(t, second)
 	if _, err := Rebuild(t.Context(), dir, repo); !errors.Is(err, repo.listErr) {
 		t.Errorf("got %v, want %v", err, repo.listErr)
 	}
@@ -498,13 +535,12 @@ func TestConcurrentLookups(t *testing.T) {
 			}
 		})
 	}
-	for _, p := range packs[6:] {
-		if err := x.Add([]*cas.Pack{p}); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := x.Save(t.Context()); err != nil {
-		t.Error(err)
+	for range 4 {
+		wg.Go(func() {
+			if err := x.Save(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	wg.Wait()
 	wantSame(t, x, want, someChunks)
@@ -593,16 +629,42 @@ func TestModel(t *testing.T) {
 			"own pack": func(*rapid.T) {
 				p := draw()
 				repo.publish(p)
-				if err := x.Add([]*cas.Pack{p}); err != nil {
+				if err := x.Save(context.Background()); err != nil {
 					rt.Fatal(err)
 				}
 			},
 			"vanish": func(*rapid.T) { repo.remove(some()); reopen() },
 			"die":    func(*rapid.T) { repo.kill(some()); reopen() },
 			"revive": func(*rapid.T) { clear(repo.dead); reopen() },
-			"save": func(*rapid.T) {
+			"own packs, busy folder": func(*rapid.T) {
+				held, err := x.folder.lock(context.Background())
+				if err != nil {
+					rt.Fatal(err)
+				}
+				repo.publish(draw(), draw())
+				x.folder.tries = 1
+				err = x.Save(context.Background())
+				if err := errors.Join(err, held.Close()); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"damage": func(*rapid.T) {
+				paths := runPaths(t, dir, repo)
+				if len(paths) == 0 {
+					rt.Skip("no runs")
+				}
+				path := rapid.SampledFrom(paths).Draw(rt, "run")
+				data := readFile(t, path)
+				data[rapid.IntRange(0, len(data)-1).Draw(rt, "byte")] ^= 0x10
+				writeFile(t, path, data)
+				for n := range uint64(chunks) { // what notices the damage
+					_, _ = x.Lookup(chunk(n), cas.AnyDepth)
+				}
 				if err := x.Save(context.Background()); err != nil {
 					rt.Fatal(err)
+				}
+				if len(x.Problems()) > 0 {
+					rt.Fatal(x.Problems())
 				}
 			},
 			"lose cache": func(*rapid.T) {
@@ -629,13 +691,18 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// HasPacks knows packs from the file and those that were added, and no dead ones.
+// HasPacks knows packs from the file and those outside it, and no dead ones.
 func TestHasPacks(t *testing.T) {
 	dir := fastDir(t)
 	repo := newRepository(pack(1, full(1)), pack(2, full(2)), pack(3, full(3)))
 	repo.kill(pack(3).ID)
 	x := open(t, dir, repo)
-	if err := x.Add([]*cas.Pack{pack(4, full(4))}); err != nil {
+	held, err := x.folder.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo.publish(pack(4, full(4)))
+	if err := errors.Join(x.Save(t.Context()), held.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

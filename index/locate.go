@@ -27,7 +27,7 @@ var (
 )
 
 // packReaders is how many pack directories are read at once.
-const packReaders = 16
+const packReaders = 8
 
 // question asks for a copy of a chunk below a depth.
 type question struct {
@@ -37,8 +37,9 @@ type question struct {
 
 // resolver answers one Lookup by the presence rule.
 type resolver struct {
-	copies func(id cas.ID) []cas.Location // copies in living packs, in any order
-	absent map[question]struct{}          // answered with no: without it, many copies of deep chains would take exponential time
+	copies func(id *cas.ID) ([]cas.Location, error) // copies in living packs, in any order
+	absent map[question]struct{}                    // answered with no: without it, many copies of deep chains would take exponential time
+	err    error                                    // the first of copies
 }
 
 // lookup returns the chain of the copy of the least depth, among those of the
@@ -49,9 +50,7 @@ func (r *resolver) lookup(q question, above int) cas.Chain {
 	if _, known := r.absent[q]; known {
 		return nil
 	}
-	copies := r.copies(q.id)
-	slices.SortFunc(copies, compareLocations)
-	for _, found := range copies {
+	for _, found := range r.sorted(&q.id) {
 		if found.Depth >= q.below {
 			break
 		}
@@ -73,11 +72,25 @@ func (r *resolver) lookup(q question, above int) cas.Chain {
 	return nil
 }
 
+// sorted returns all copies of a chunk, the best first.
+func (r *resolver) sorted(id *cas.ID) []cas.Location {
+	copies, err := r.copies(id)
+	r.err = cmp.Or(r.err, err)
+	if len(copies) > 1 {
+		slices.SortFunc(copies, compareLocations)
+	}
+	return copies
+}
+
 // find is lookup with an error for what is not there: ErrNotFound, which names
-// the base that is missing if it is not the chunk itself.
+// the base that is missing if it is not the chunk itself, or the first error of
+// copies.
 func (r *resolver) find(q question) (cas.Chain, error) {
 	if chain := r.lookup(q, 0); chain != nil {
 		return chain, nil
+	}
+	if r.err != nil {
+		return nil, fmt.Errorf("chunk %s: %w", q.id.Short(), r.err)
 	}
 	if len(r.absent) == 1 { // no base was looked for
 		return nil, fmt.Errorf("chunk %s: %w", q.id.Short(), cas.ErrNotFound)
@@ -87,8 +100,7 @@ func (r *resolver) find(q question) (cas.Chain, error) {
 
 // missing follows the copies of the least depth to the chunk that is not there.
 func (r *resolver) missing(q question) error {
-	copies := r.copies(q.id)
-	slices.SortFunc(copies, compareLocations)
+	copies := r.sorted(&q.id)
 	if len(copies) == 0 || copies[0].Depth >= q.below || copies[0].Codec != cas.CodecDelta {
 		return fmt.Errorf("chunk %s: %w", q.id.Short(), cas.ErrNotFound)
 	}

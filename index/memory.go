@@ -2,149 +2,91 @@ package index
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"sync"
+	"os"
 
 	"github.com/shardseed/shardseed/cas"
 )
 
-// Memory is an index in memory. It takes about 100 bytes for each chunk. Safe
-// for concurrent use.
-type Memory struct {
-	mu      sync.RWMutex // guards all below
-	packs   []cas.ID
-	known   map[cas.ID]struct{} // of packs
-	heads   map[uint64]uint32   // an ID's first 8 bytes → number of its newest entry, 1 and up
-	blocks  [][]entry           // entry n is blocks[(n-1)/blockSize][(n-1)%blockSize]
-	bases   []cas.ID            // of deltas
-	entries uint32
+// Memory is an index of packs that does not change: in memory if they are few,
+// else in a temporary file. Safe for concurrent use. The caller closes it.
+type Memory struct{ parts parts }
+
+// OfPacks is [OfPacksIn] with the system's folder for temporary files.
+func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
+	return OfPacksIn(ctx, "", repo, ids)
 }
 
-// entry is one frame.
-type entry struct {
-	id     cas.ID
-	offset int64
-	stored uint32
-	plain  uint32
-	pack   uint32 // index in packs
-	base   uint32 // index in bases, plus 1; 0 = none
-	next   uint32 // number of the next older entry with the same first 8 bytes; 0 = none
-	codec  cas.Codec
-	depth  uint8
-}
-
-// blockSize is how many entries are allocated at once, so that growing copies
-// nothing.
-const blockSize = 1 << 14
-
-func newMemory() *Memory {
-	return &Memory{known: make(map[cas.ID]struct{}), heads: make(map[uint64]uint32)}
-}
-
-// OfPacks reads the directories of the packs with these IDs, and no others, in
+// OfPacksIn reads the directories of the packs with these IDs, and no others, in
 // parallel. A directory that cannot be read is an error that names the pack.
 // Packs that garbage collection or check have given up count as present: for a
 // restore, what can be read is welcome.
-func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
-	m := newMemory()
+//
+// More than 256 Ki chunks go into a file without a name in the folder; if that
+// is empty or takes no file, in the system's; if that does not either, they stay
+// in memory, 64 bytes each.
+func OfPacksIn(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
+	m := &Memory{}
 	bad := func(id cas.ID, err error) error { return fmt.Errorf("index pack %s: %w", id.Short(), err) }
-	if err := eachPack(ctx, repo, ids, m.add, bad); err != nil {
-		return nil, err
+	if err := m.add(ctx, repo, newScratch(dir), distinct(ids), bad); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-// Lookup finds a copy of a chunk; see [cas.Locator].
-func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
-	r := resolver{copies: func(id cas.ID) []cas.Location { return m.appendCopies(nil, id) }}
-	return r.find(question{id, below})
-}
-
-// Stats returns how much is in the index.
-func (m *Memory) Stats() Stats {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return Stats{Packs: len(m.packs), Chunks: int64(m.entries)}
-}
-
-// add takes in the frames of a pack, once. It keeps nothing of the pack.
-func (m *Memory) add(pack *cas.Pack) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, known := m.known[pack.ID]; known {
-		return nil
+// add takes in the packs with these IDs, none of which it has; bad is as in
+// eachPack.
+func (m *Memory) add(ctx context.Context, repo Source, place scratch, ids []cas.ID, bad func(cas.ID, error) error) error {
+	runs, err := gather(ctx, repo, place, batchFrames, ids, bad)
+	if err != nil {
+		return err
 	}
-	if uint64(m.entries)+uint64(len(pack.Frames)) > 1<<32-1 {
-		return fmt.Errorf("index pack %s: more than %d chunks", pack.ID.Short(), uint32(1<<32-1))
+	all := func(cas.ID) bool { return true }
+	if len(runs) > 1 {
+		together := merge{repo: repo.UUID(), sources: runs, keep: all}
+		merged, err := place.make(repo.UUID(), together.write)
+		if err = errors.Join(err, closeRuns(runs)); err != nil {
+			return fmt.Errorf("index packs: %w", err)
+		}
+		runs = []*run{merged}
 	}
-	m.known[pack.ID] = struct{}{}
-	m.packs = append(m.packs, pack.ID)
-	for _, f := range pack.Frames {
-		m.append(f)
+	for _, r := range runs {
+		m.parts.add(r, all)
 	}
 	return nil
 }
 
-// append adds a frame of the newest pack.
-func (m *Memory) append(f cas.Frame) {
-	e := entry{
-		id: f.ID, offset: f.Offset, stored: f.StoredSize, plain: f.PlainSize, codec: f.Codec, depth: f.Depth,
-		pack: uint32(len(m.packs) - 1), next: m.heads[prefix(f.ID)],
+// newScratch returns the places for what is not kept.
+func newScratch(dir string) scratch {
+	if dir == "" {
+		return scratch{os.TempDir()}
 	}
-	if f.Codec == cas.CodecDelta {
-		m.bases = append(m.bases, f.Base)
-		e.base = uint32(len(m.bases))
-	}
-	if m.entries%blockSize == 0 {
-		m.blocks = append(m.blocks, make([]entry, 0, blockSize))
-	}
-	last := &m.blocks[len(m.blocks)-1]
-	*last = append(*last, e)
-	m.entries++
-	m.heads[prefix(f.ID)] = m.entries
+	return scratch{dir, os.TempDir()}
 }
 
-// appendCopies appends all copies of a chunk.
-func (m *Memory) appendCopies(copies []cas.Location, id cas.ID) []cas.Location {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for n := m.heads[prefix(id)]; n != 0; {
-		e := &m.blocks[(n-1)/blockSize][(n-1)%blockSize]
-		if e.id == id {
-			copies = append(copies, m.location(e))
-		}
-		n = e.next
-	}
-	return copies
-}
-
-func (m *Memory) location(e *entry) cas.Location {
-	f := cas.Frame{ID: e.id, Offset: e.offset, StoredSize: e.stored, PlainSize: e.plain, Codec: e.codec, Depth: e.depth}
-	if e.base != 0 {
-		f.Base = m.bases[e.base-1]
-	}
-	return cas.Location{Pack: m.packs[e.pack], Frame: f}
-}
-
-// has tells whether the pack's frames are in the index.
-func (m *Memory) has(pack cas.ID) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	_, known := m.known[pack]
-	return known
-}
-
-// within tells whether all packs are among known.
-func (m *Memory) within(known map[cas.ID]struct{}) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for _, id := range m.packs {
-		if _, ok := known[id]; !ok {
-			return false
+// distinct returns each ID once.
+func distinct(ids []cas.ID) []cas.ID {
+	seen := make(map[cas.ID]struct{}, len(ids))
+	out := make([]cas.ID, 0, len(ids))
+	for _, id := range ids {
+		if _, twice := seen[id]; !twice {
+			seen[id] = struct{}{}
+			out = append(out, id)
 		}
 	}
-	return true
+	return out
 }
 
-func prefix(id cas.ID) uint64 { return binary.LittleEndian.Uint64(id[:8]) }
+// Lookup finds a copy of a chunk; see [cas.Locator]. An error that is no
+// ErrNotFound is one of the temporary file.
+func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
+	r := resolver{copies: m.parts.copies}
+	return r.find(question{id, below})
+}
+
+// Stats returns how much is in the index.
+func (m *Memory) Stats() Stats { return m.parts.stats() }
+
+// Close drops the temporary file. No lookup runs, and none may follow.
+func (m *Memory) Close() error { return m.parts.close() }

@@ -1,14 +1,22 @@
 package index
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
 )
@@ -123,35 +131,68 @@ func TestMemoryDeepChain(t *testing.T) {
 	}
 	m := ofPacks(t, packs...)
 	calls := 0
-	r := resolver{copies: func(id cas.ID) []cas.Location { calls++; return m.appendCopies(nil, id) }}
+	r := resolver{copies: func(id *cas.ID) ([]cas.Location, error) {
+		calls++
+		return m.parts.copies(id)
+	}}
 	if found := r.lookup(question{chunk(cas.MaxDepth), cas.AnyDepth}, 0); found != nil || calls > 100 {
 		t.Errorf("got %+v after %d calls, want nothing after few", found, calls)
 	}
 }
 
-func TestMemoryBlocks(t *testing.T) {
+// More packs than are sorted at once give the same, from a file.
+func TestMemoryLarge(t *testing.T) {
 	t.Parallel()
-	packs := manyPacks(5, blockSize/2+7)
-	m := ofPacks(t, packs...)
-	var chunks int64
-	for _, p := range packs {
-		chunks += int64(len(p.Frames))
+	const packs, frames = 5, batchFrames/4 + 7
+	repo := newRepository(manyPacks(packs, frames)...)
+	ids, _ := repo.PackIDs(t.Context())
+	m, err := OfPacksIn(t.Context(), t.TempDir(), repo, slices.Concat(ids, ids))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := m.Stats(); got.Chunks != chunks || got.Packs != 5 {
-		t.Errorf("got %+v, want %d chunks", got, chunks)
+	defer closeMemory(t, m)
+	want := plainMap{}
+	for _, p := range repo.packs {
+		want.add(p)
 	}
-	for n := range uint64(5 * (blockSize/2 + 7)) {
-		if _, err := m.Lookup(chunk(n), cas.AnyDepth); err != nil {
-			t.Fatal(err)
-		}
+	if got := m.Stats(); got.Packs != packs || got.Chunks != want.frames() {
+		t.Errorf("got %+v, want %d chunks in %d packs", got, want.frames(), packs)
+	}
+	if len(m.parts) != 1 {
+		t.Fatalf("%d runs, want one", len(m.parts))
+	}
+	if _, isFile := m.parts[0].file.(*os.File); !isFile {
+		t.Errorf("the run is in a %T", m.parts[0].file)
+	}
+	want.check(t, m.parts)
+}
+
+// plainMap is where chunks are, written down plainly.
+type plainMap map[cas.ID][]cas.Location
+
+func (p plainMap) add(pack *cas.Pack) {
+	for _, f := range pack.Frames {
+		p[f.ID] = append(p[f.ID], cas.Location{Pack: pack.ID, Frame: f})
 	}
 }
 
-func TestMemoryAddTwice(t *testing.T) {
-	t.Parallel()
-	m := ofPacks(t, pack(1, full(1)))
-	if err := m.add(pack(1, full(1), full(2))); err != nil || m.Stats().Chunks != 1 {
-		t.Errorf("got %+v, %v, want what there was", m.Stats(), err)
+func (p plainMap) frames() (n int64) {
+	for _, copies := range p {
+		n += int64(len(copies))
+	}
+	return n
+}
+
+// check compares all copies of all chunks.
+func (p plainMap) check(t testing.TB, got parts) {
+	t.Helper()
+	for id, want := range p {
+		copies, err := got.copies(&id)
+		slices.SortFunc(copies, compareLocations)
+		slices.SortFunc(want, compareLocations)
+		if err != nil || !slices.Equal(copies, want) {
+			t.Fatalf("chunk %s: got %+v, %v, want %+v", id.Short(), copies, err, want)
+		}
 	}
 }
 
@@ -184,20 +225,108 @@ func TestOfPacksErrors(t *testing.T) {
 func TestMemoryConcurrent(t *testing.T) {
 	t.Parallel()
 	packs := manyPacks(8, 200)
-	m := newMemory()
+	m := ofPacks(t, packs...)
 	var wg sync.WaitGroup
-	for _, p := range packs {
+	for range 4 {
 		wg.Go(func() {
-			if err := m.add(p); err != nil {
-				t.Error(err)
-			}
-			for _, f := range p.Frames {
-				if _, err := m.Lookup(f.ID, cas.AnyDepth); err != nil && f.Codec != cas.CodecDelta {
-					t.Error(err)
+			for n := range uint64(1600) {
+				if got, err := m.Lookup(chunk(n), cas.AnyDepth); err != nil || got[0].ID != chunk(n) {
+					t.Errorf("chunk %d: got %+v, %v", n, got, err)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	wantSame(t, m, ofPacks(t, packs...), 1600)
+}
+
+// A temporary file that cannot be read is no missing chunk.
+func TestMemoryGoesBad(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{0, blockSize / 2} {
+		repo := newRepository(manyPacks(2, batchFrames)...)
+		ids, _ := repo.PackIDs(t.Context())
+		m, err := OfPacksIn(t.Context(), t.TempDir(), repo, ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, isFile := m.parts[0].file.(*os.File)
+		if !isFile {
+			t.Fatalf("the run is in a %T", m.parts[0].file)
+		}
+		if err := file.Truncate(size); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.Lookup(chunk(1), cas.AnyDepth); err == nil || errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("cut to %d bytes: got %+v, %v", size, got, err)
+		}
+		closeMemory(t, m)
+	}
+}
+
+// Without a folder for temporary files all stays in memory; with a full one too.
+func TestScratch(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	full := func(w io.Writer) (int64, error) {
+		if b, ok := w.(*bufio.Writer); ok && b.Available() > 0 {
+			return newRunWriter(w, cas.UUID{1}, nil).finish()
+		}
+		return 0, errors.New("want a buffered writer")
+	}
+	for _, test := range []struct {
+		places scratch
+		inFile bool
+	}{{nil, false}, {scratch{filepath.Join(dir, "missing")}, false}, {scratch{filepath.Join(dir, "missing"), dir}, true}} {
+		r, err := test.places.make(cas.UUID{1}, full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, isFile := r.file.(*os.File); isFile != test.inFile {
+			t.Errorf("%v: the run is in a %T", test.places, r.file)
+		}
+		if err := r.close(); err != nil {
+			t.Error(err)
+		}
+	}
+	failures := 0
+	r, err := scratch{dir, dir}.make(cas.UUID{1}, func(w io.Writer) (int64, error) {
+		if failures++; failures < 3 {
+			return 0, unix.ENOSPC
+		}
+		return full(w)
+	})
+	if err != nil || failures != 3 {
+		t.Fatalf("after %d tries: %v", failures, err)
+	}
+	if _, inMemory := r.file.(*memoryFile); !inMemory {
+		t.Errorf("the run is in a %T", r.file)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+func TestMemoryFile(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(5, 6))
+	var f memoryFile
+	var want []byte
+	for len(want) < 3*memoryPage {
+		part := make([]byte, rng.IntN(memoryPage*3/2))
+		for i := range part {
+			part[i] = byte(rng.Uint32())
+		}
+		want = append(want, part...)
+		if n, err := f.Write(part); n != len(part) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	for range 100 {
+		from := rng.IntN(len(want))
+		got := make([]byte, rng.IntN(len(want)))
+		n, err := f.ReadAt(got, int64(from))
+		if left := len(want) - from; n != min(left, len(got)) || (err == nil) != (len(got) <= left) || !bytes.Equal(got[:n], want[from:from+n]) {
+			t.Fatalf("%d bytes from %d of %d: got %d, %v", len(got), from, len(want), n, err)
+		}
+	}
 }

@@ -1,15 +1,26 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"slices"
+	"strings"
 
 	"github.com/shardseed/shardseed/cas"
+)
+
+const (
+	// A run is merged with what comes if it has at most mergeRatio times as many
+	// entries: so there are few runs, and the large ones are written seldom.
+	mergeRatio = 4
+	// smallRun is how many entries what comes counts for at least.
+	smallRun = 64 << 10
+	// minGarbage is how many entries of vanished packs are kept at least; above
+	// that all is written anew when they are the greater part.
+	minGarbage = 100_000
 )
 
 // survey is what a repository holds now.
@@ -37,242 +48,270 @@ func takeSurvey(ctx context.Context, repo Source) (survey, error) {
 	return now, nil
 }
 
-// unread collects the packs whose directories cannot be read, and why.
-type unread map[cas.ID]error
-
-func (u unread) add(id cas.ID, err error) error {
-	u[id] = err
-	return nil
+func (s survey) isListed(id cas.ID) bool {
+	_, found := s.listed[id]
+	return found
 }
 
-// open makes a new index what the repository is now: what the file cannot take
-// goes into memory.
-func (x *Index) open(ctx context.Context) error {
+// update is one attempt to make an index what the repository is now. Its runs
+// are its own until they are installed.
+type update struct {
+	index    *Index
+	now      survey
+	void     map[string]bool // files that could not be read
+	files    []*run          // in the folder
+	bad      []string        // files to be removed
+	overlay  []*run          // not in the folder
+	unread   map[cas.ID]error
+	problems []error
+}
+
+// refresh makes the index what the repository is now. held is the folder's lock,
+// if the caller has it.
+func (x *Index) refresh(ctx context.Context, held *os.File) error {
+	x.saving.Lock()
+	defer x.saving.Unlock()
 	now, err := takeSurvey(ctx, x.repo)
 	if err != nil {
 		return err
 	}
-	bad := unread{}
-	if err := x.refreshFile(ctx, now, bad); err != nil {
-		return err
+	u := &update{index: x, now: now, void: map[string]bool{}, unread: map[cas.ID]error{}}
+	x.mu.RLock()
+	for _, r := range x.damaged() {
+		u.void[r.name] = true
 	}
-	known := x.filePacks()
-	var missing []cas.ID
-	for id := range now.alive {
-		if _, inFile := known[id]; !inFile && bad[id] == nil {
-			missing = append(missing, id)
+	for _, r := range x.overlay.runs() {
+		if !r.bad.Load() {
+			u.overlay = append(u.overlay, r)
 		}
 	}
-	if err := eachPack(ctx, x.repo, missing, x.overlay.add, bad.add); err != nil {
-		return err
+	x.mu.RUnlock()
+	if err := u.run(ctx, held); err != nil {
+		return errors.Join(err, closeRuns(u.files), closeRuns(u.others()))
 	}
-	for id, err := range bad {
-		x.problem("pack %s is left out of the index: %w", id.Short(), err)
-	}
-	return nil
+	return u.install()
 }
 
-// filePacks returns the packs in the file.
-func (x *Index) filePacks() map[cas.ID]struct{} {
-	known := map[cas.ID]struct{}{}
-	if x.file != nil {
-		for _, pack := range x.file.packs {
-			known[pack.id] = struct{}{}
-		}
-	}
-	return known
+// others returns the runs outside the folder that the index does not have.
+func (u *update) others() []*run {
+	have := u.index.overlay.runs() // changed only by who holds saving
+	return slices.DeleteFunc(slices.Clone(u.overlay), func(r *run) bool { return slices.Contains(have, r) })
 }
 
-// refreshFile brings the file up to date, if it can, and says in live which of
-// its packs count. Afterwards the file may lack packs, or there may be none;
-// only the context's end is an error.
-func (x *Index) refreshFile(ctx context.Context, now survey, bad unread) error {
-	if x.seal == nil {
-		return nil
-	}
-	if err := x.updateFile(ctx, now, bad); err != nil {
+// run brings the folder up to date if something is missing and nobody else is
+// at it. What stays missing goes elsewhere. Only the context's end is an error.
+func (u *update) run(ctx context.Context, held *os.File) error {
+	u.scan()
+	if held == nil && u.wanting() {
+		locked, err := u.index.folder.lock(ctx)
 		if ctx.Err() != nil {
-			return err
+			return errors.Join(ctx.Err(), err)
 		}
-		x.problem("index file is not used: %w", errors.Join(err, x.drop()))
+		if err != nil && !errors.Is(err, errBusy) {
+			u.problem(err)
+		}
+		if err == nil {
+			defer func() { _ = locked.Close() }() // it only ends the lock
+			held = locked
+			u.scan() // others may have written
+		}
 	}
-	x.live = map[uint32]cas.ID{}
-	if x.file == nil {
+	fresh, err := u.gather(ctx)
+	if err != nil {
+		return err
+	}
+	if held == nil {
+		u.keep(fresh)
 		return nil
 	}
-	for ordinal, pack := range x.file.packs {
-		if _, alive := now.alive[pack.id]; alive {
-			x.live[ordinal] = pack.id
+	err = u.write(fresh)
+	if err != nil && u.avoidDamaged() { // without what could not be read it may work
+		_ = closeRuns(fresh)
+		if fresh, err = u.gather(ctx); err != nil {
+			return err
 		}
+		err = u.write(fresh)
+	}
+	if err != nil {
+		u.problem(err)
+		u.keep(fresh)
 	}
 	return nil
 }
 
-// updateFile opens the file if it is good, and writes it if it is not or if
-// packs are missing, unless another run uses it.
-func (x *Index) updateFile(ctx context.Context, now survey, bad unread) error {
-	if x.file == nil {
-		if err := x.openSealed(); err != nil {
-			return err
-		}
-	}
-	if x.file != nil && !x.wanting(now) {
-		return nil
-	}
-	err := x.seal.lock(unix.F_WRLCK)
-	if errors.Is(err, errBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if x.file == nil || x.wasteful(now) {
-		if err := x.drop(); err != nil {
-			return err
-		}
-	}
-	if err := x.write(ctx, now, bad); err != nil {
-		return err
-	}
-	if err := x.seal.lock(unix.F_RDLCK); err != nil {
-		return err
-	}
-	x.file, err = openFile(x.path, x.repo.UUID(), reading)
-	return err
+// gather reads the packs that are missing.
+func (u *update) gather(ctx context.Context) ([]*run, error) {
+	return gather(ctx, u.index.repo, u.index.scratch, u.index.batch, u.missing(u.files, u.overlay), u.leaveOut)
 }
 
-// openSealed opens the file for reading if it is what its seal says. Else there
-// is no file: that is no error, only the reason to make one.
-func (x *Index) openSealed() error {
-	want, err := x.seal.read()
-	if err != nil || want == "" {
-		return err
-	}
-	got, err := sealText(x.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil || got != want {
-		return err
-	}
-	f, err := openFile(x.path, x.repo.UUID(), reading)
-	if errors.Is(err, errFile) {
-		return nil
-	}
-	x.file = f
-	return err
+// wanting tells whether the folder needs to be changed.
+func (u *update) wanting() bool {
+	isRun := func(name string) bool { return !strings.HasPrefix(name, ".") }
+	return u.wasteful() || slices.ContainsFunc(u.bad, isRun) || len(u.missing(u.files)) > 0
 }
 
-// wanting tells whether a living pack is not in the file, or too much that is
-// not worth keeping is.
-func (x *Index) wanting(now survey) bool {
-	known := x.filePacks()
-	for id := range now.alive {
-		if _, inFile := known[id]; !inFile {
-			return true
-		}
+// avoidDamaged leaves out the runs that could not be read; false if there are
+// none.
+func (u *update) avoidDamaged() bool {
+	isBad := func(r *run) bool { return r.bad.Load() }
+	found := slices.ContainsFunc(u.files, isBad) || slices.ContainsFunc(u.overlay, isBad)
+	for _, r := range u.files {
+		u.void[r.name] = u.void[r.name] || isBad(r)
 	}
-	return x.wasteful(now)
+	u.overlay = slices.DeleteFunc(u.overlay, isBad)
+	if found {
+		u.scan()
+	}
+	return found
 }
 
-// wasteful tells whether the greater part of the file is about packs that are
-// gone.
-func (x *Index) wasteful(now survey) bool {
-	var useful uint64
-	for _, pack := range x.file.packs {
-		if _, listed := now.listed[pack.id]; listed {
-			useful += uint64(pack.frames)
-		}
-	}
-	return x.file.header.entries > minGarbage+2*useful
+func (u *update) problem(err error) {
+	u.problems = append(u.problems, fmt.Errorf("index files are not used: %w", err))
 }
 
-// write adds to the file what is missing, removes what is gone, and seals it.
-// The lock is exclusive. When the context ends, what was added so far is kept.
-func (x *Index) write(ctx context.Context, now survey, bad unread) error {
-	if err := errors.Join(x.file.close(), x.seal.clear()); err != nil {
-		return err
-	}
-	x.file = nil
-	f, err := openFile(x.path, x.repo.UUID(), writing)
-	if err != nil {
-		return err
-	}
-	var ended error
-	err = f.guard(func() error {
-		if err := f.forgetGone(now); err != nil {
-			return err
-		}
-		err := f.addMissing(ctx, x.repo, now, bad)
-		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-			ended = err
-			return nil // batches are put whole: what is there is good
-		}
-		return err
-	})
-	if err := errors.Join(err, f.close()); err != nil {
-		return err
-	}
-	text, err := sealText(x.path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(x.seal.write(text), ended)
+func (u *update) leaveOut(id cas.ID, err error) error {
+	u.unread[id] = err
+	return nil
 }
 
-// forgetGone removes the packs that are not listed any more.
-func (f *file) forgetGone(now survey) error {
-	var gone []uint32
-	for ordinal, pack := range f.packs {
-		if _, listed := now.listed[pack.id]; !listed {
-			gone = append(gone, ordinal)
-		}
+// scan opens the files in the folder, anew.
+func (u *update) scan() {
+	_ = closeRuns(u.files) // they were only read
+	var err error
+	if u.files, u.bad, err = u.index.folder.open(u.void); err != nil {
+		u.problem(err)
 	}
-	return f.forget(gone)
 }
 
-// addMissing reads the living packs that are not in the file and adds them.
-func (f *file) addMissing(ctx context.Context, repo Source, now survey, bad unread) error {
-	known := make(map[cas.ID]struct{}, len(f.packs))
-	for _, pack := range f.packs {
-		known[pack.id] = struct{}{}
+// missing returns the living packs that are in none of the runs.
+func (u *update) missing(have ...[]*run) []cas.ID {
+	known := map[cas.ID]struct{}{}
+	for _, runs := range have {
+		for _, r := range runs {
+			for _, pack := range r.packs {
+				known[pack.id] = struct{}{}
+			}
+		}
 	}
 	var missing []cas.ID
-	for id := range now.alive {
-		if _, inFile := known[id]; !inFile {
+	for id := range u.now.alive {
+		if _, found := known[id]; !found {
 			missing = append(missing, id)
 		}
 	}
-	var b batch
-	collect := func(pack *cas.Pack) error {
-		b.packs = append(b.packs, pack)
-		b.frames += len(pack.Frames)
-		if b.frames < f.batch {
-			return nil
-		}
-		full := b
-		b = batch{}
-		return f.put(full)
-	}
-	if err := eachPack(ctx, repo, missing, collect, bad.add); err != nil {
-		return err
-	}
-	return f.put(b)
+	return missing
 }
 
-// drop removes the file, if nobody else uses it.
-func (x *Index) drop() error {
-	err := x.file.close()
-	x.file = nil
-	if lockErr := x.seal.lock(unix.F_WRLCK); lockErr != nil {
-		if errors.Is(lockErr, errBusy) {
+// wasteful tells whether the greater part of the files is about packs that are
+// gone.
+func (u *update) wasteful() bool {
+	var all, useful uint64
+	for _, r := range u.files {
+		all += r.entries
+		for _, pack := range r.packs {
+			if u.now.isListed(pack.id) {
+				useful += uint64(pack.frames)
+			}
+		}
+	}
+	return all > minGarbage+2*useful
+}
+
+// victims returns the runs to be merged with new ones.
+func victims(runs, fresh []*run) []*run {
+	var coming uint64
+	for _, r := range fresh {
+		coming += r.entries
+	}
+	runs = slices.Clone(runs)
+	slices.SortFunc(runs, func(a, b *run) int { return cmp.Compare(a.entries, b.entries) })
+	for i, r := range runs {
+		if r.entries > mergeRatio*max(coming, smallRun) {
+			return runs[:i]
+		}
+		coming += r.entries
+	}
+	return runs
+}
+
+// write puts the new runs, and those that are elsewhere, into the folder. With an
+// error it has changed nothing.
+func (u *update) write(fresh []*run) error {
+	coming := slices.Concat(u.overlay, fresh)
+	var old []*run
+	switch {
+	case u.wasteful():
+		old = u.files
+	case len(coming) > 0:
+		old = victims(u.files, coming)
+	}
+	m := merge{repo: u.index.folder.repo, sources: slices.Concat(old, coming), keep: u.now.isListed}
+	packs, _ := m.tables()
+	var made []*run
+	if len(packs) > 0 {
+		r, err := u.index.folder.publish(m.write)
+		if err != nil {
 			return err
 		}
-		return errors.Join(err, lockErr)
+		made = append(made, r)
 	}
-	err = errors.Join(err, x.seal.clear())
-	if removeErr := os.Remove(x.path); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
-		err = errors.Join(err, fmt.Errorf("drop index file: %w", removeErr))
+	for _, r := range old {
+		u.bad = append(u.bad, r.name)
 	}
-	return err
+	if err := u.index.folder.remove(u.bad); err != nil {
+		u.problem(err)
+	}
+	u.files = append(subtract(u.files, old), made...)
+	_, _ = closeRuns(old), closeRuns(fresh) // they were only read
+	u.overlay = nil
+	return nil
+}
+
+func subtract(runs, gone []*run) []*run {
+	return slices.DeleteFunc(slices.Clone(runs), func(r *run) bool { return slices.Contains(gone, r) })
+}
+
+// keep takes the new runs outside the folder.
+func (u *update) keep(fresh []*run) {
+	if len(fresh) == 0 {
+		return
+	}
+	old := victims(u.overlay, fresh)
+	m := merge{repo: u.index.folder.repo, sources: slices.Concat(old, fresh), keep: u.now.isListed}
+	r, err := u.index.scratch.make(m.repo, m.write)
+	if err != nil { // what cannot be merged is searched one by one
+		u.overlay = slices.Concat(u.overlay, fresh)
+		return
+	}
+	_ = closeRuns(fresh) // they were only read
+	u.overlay = append(subtract(u.overlay, old), r)
+}
+
+// install lets lookups see what the update has made.
+func (u *update) install() error {
+	x := u.index
+	slices.SortFunc(u.files, func(a, b *run) int { return cmp.Compare(b.entries, a.entries) })
+	counted := map[cas.ID]struct{}{}
+	alive := func(id cas.ID) bool {
+		_, alive := u.now.alive[id]
+		_, twice := counted[id]
+		counted[id] = struct{}{}
+		return alive && !twice
+	}
+	var files, overlay parts
+	for _, r := range u.files {
+		files.add(r, alive)
+	}
+	for _, r := range u.overlay {
+		overlay.add(r, alive)
+	}
+	for id, err := range u.unread {
+		u.problems = append(u.problems, fmt.Errorf("pack %s is left out of the index: %w", id.Short(), err))
+	}
+	x.mu.Lock()
+	gone := append(x.files.runs(), subtract(x.overlay.runs(), u.overlay)...)
+	x.files, x.overlay = files, overlay
+	x.problems = u.problems
+	x.mu.Unlock()
+	return closeRuns(gone)
 }

@@ -59,12 +59,12 @@ func (s *site) backup(key cas.Key, store func(w *cas.Writer)) *cas.Writer {
 	if err != nil {
 		s.Fatal(err)
 	}
-	w := session.NewWriter(cas.WriterOptions{Known: x})
+	w := session.NewWriter(cas.WriterOptions{Known: x, Learn: x.Save})
 	store(w)
 	if err := session.Commit(s.Context(), w, []byte("record")); err != nil {
 		s.Fatal(err)
 	}
-	if err := errors.Join(x.Add(w.Packs()), x.Save(s.Context()), w.Close(), x.Close()); err != nil {
+	if err := errors.Join(x.Save(s.Context()), w.Close(), x.Close()); err != nil {
 		s.Fatal(err)
 	}
 	if problems := x.Problems(); len(problems) != 0 {
@@ -133,6 +133,9 @@ func TestRealRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wantReadable(m, a, b, a2, a3)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
 
 	damaged := second.Packs()[0].ID
 	if err := s.backend.Put(t.Context(), "damaged/"+damaged.String(), nil); err != nil {

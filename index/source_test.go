@@ -236,5 +236,13 @@ func inMemory(t testing.TB, repo *repository) *Memory {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { closeMemory(t, m) })
 	return m
+}
+
+func closeMemory(t testing.TB, m *Memory) {
+	t.Helper()
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
 }

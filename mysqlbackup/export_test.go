@@ -17,5 +17,5 @@ func ListFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) 
 	}
 	reader := repo.NewReader(chunks)
 	files, err := readFiles(ctx, reader, m.Files)
-	return files, errors.Join(err, reader.Close())
+	return files, errors.Join(err, reader.Close(), chunks.Close())
 }

@@ -176,7 +176,9 @@ func (b *backupRun) openStore(ctx context.Context) error {
 		b.Progress.Warn(problem.Error())
 	}
 	b.index = chunks
-	b.writer = b.session.NewWriter(cas.WriterOptions{Known: chunks, Compression: b.Compression, Wait: throttle.New(b.WriteLimit, b.Now).Wait})
+	b.writer = b.session.NewWriter(cas.WriterOptions{
+		Known: chunks, Learn: chunks.Save, Compression: b.Compression, Wait: throttle.New(b.WriteLimit, b.Now).Wait,
+	})
 	b.reader = b.Store.Repo.NewReader(chunks)
 	b.parent = b.findParent(ctx)
 	return nil

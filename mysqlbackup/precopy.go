@@ -57,7 +57,7 @@ func (b *backupRun) preCopy(ctx context.Context) error {
 	if err := b.writer.Flush(ctx); err != nil {
 		return err
 	}
-	return b.index.Add(b.writer.Packs()) // so that they can be bases
+	return b.index.Save(ctx) // so that what was stored can be bases
 }
 
 // storeRange stores a range of a file that somebody may be working on. One that

@@ -127,7 +127,7 @@ func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err er
 	if err := j.clear(); err != nil { // of a server whose files are replaced now
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.reader.Close()) }()
+	defer func() { err = errors.Join(err, r.closeStore()) }()
 	if err := r.write(ctx); err != nil {
 		return nil, hint.Wrap(err, "run the same restore again: it clears what it left and starts over")
 	}
@@ -159,21 +159,23 @@ func (r *restoreRun) preflight(ctx context.Context) error {
 		return err
 	}
 	if err := r.target.checkPlace(&r.RestoreOptions, r.files); err != nil {
-		return errors.Join(err, r.reader.Close())
+		return errors.Join(err, r.closeStore())
 	}
 	return nil
 }
 
+func (r *restoreRun) closeStore() error { return errors.Join(r.reader.Close(), r.chunks.Close()) }
+
 // openFiles reads the list of files, from the directories of the packs that
 // the manifest names alone.
 func (r *restoreRun) openFiles(ctx context.Context) (err error) {
-	if r.chunks, err = index.OfPacks(ctx, r.Store.Repo, r.chosen.Packs); err != nil {
+	if r.chunks, err = index.OfPacksIn(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
 		return err
 	}
 	r.reader = r.Store.Repo.NewReader(r.chunks)
 	r.files, err = readFiles(ctx, r.reader, r.chosen.Files)
 	if err != nil {
-		return errors.Join(err, r.reader.Close())
+		return errors.Join(err, r.closeStore())
 	}
 	return nil
 }

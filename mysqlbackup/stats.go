@@ -72,7 +72,7 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 		return nil, Usage{}, err
 	}
 	m := &meter{chunks: chunks, reader: repo.NewReader(chunks), seen: map[uint64]sighting{}}
-	defer func() { err = errors.Join(err, m.reader.Close()) }()
+	defer func() { err = errors.Join(err, m.reader.Close(), chunks.Close()) }()
 	for _, backup := range backups {
 		m.backup++
 		m.one = Usage{}

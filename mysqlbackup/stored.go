@@ -44,7 +44,7 @@ func ReadFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) 
 		return nil, err
 	}
 	reader := repo.NewReader(chunks)
-	defer func() { err = errors.Join(err, reader.Close()) }()
+	defer func() { err = errors.Join(err, reader.Close(), chunks.Close()) }()
 	return readFiles(ctx, reader, m.Files)
 }
 
