@@ -20,12 +20,17 @@ func (r *run) backupCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "backup",
 		Usage:     "backs up the server of this host",
-		ArgsUsage: "ALIAS",
+		ArgsUsage: "ALIAS | KEYSPACE/SHARD",
 		Description: `Backs up the server of this host: stops replication and the server, copies its
 files, puts the server back as it was and waits until it has caught up. Say who
 stops and starts the server by --service, or by --stop-command and
---start-command, or by --mysqld. With --stopped the files of a server that does
-not run are backed up; nothing is stopped or started.
+--start-command, or by --mysqld, or by --mysqlctl. With --stopped the files of a
+server that does not run are backed up; nothing is stopped or started.
+
+With --topo vitess ALIAS is that of a tablet of this host, which becomes BACKUP
+meanwhile. KEYSPACE/SHARD picks the best tablet of this host. The defaults file
+is $VTDATAROOT/vt_UID/my.cnf, the server is run by mysqlctl, the account is
+vt_dba, all unless flags say otherwise.
 
 Example:
   shardseed backup zone1-101 --keyspace commerce --shard -80 \
@@ -53,14 +58,18 @@ Example:
 				switchFlag("allow-primary", "back up a primary too; it takes no writes until it is put back"),
 				switchFlag("upgrade-safe", "stop the server by a slow shutdown, so that another version can start on the files"),
 			},
-			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), []cli.Flag{stateFlag()},
+			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), servingFlags(), []cli.Flag{stateFlag()},
 		),
 		Action: r.backup,
 	}
 }
 
 func (r *run) backup(c *cli.Context) error {
-	opts, root, err := r.parseBackup(c)
+	found, err := r.findTablet(c)
+	if err != nil {
+		return err
+	}
+	opts, root, err := r.parseBackup(c, found)
 	if err != nil {
 		return err
 	}
@@ -69,7 +78,9 @@ func (r *run) backup(c *cli.Context) error {
 		return err
 	}
 	opts.Store.Repo = repo
-	opts.Topology = shardName{opts.Keyspace, opts.Shard}.record(repo)
+	if opts.Topology == nil {
+		opts.Topology = shardName{opts.Keyspace, opts.Shard}.record(repo)
+	}
 	backUp := mysqlbackup.Backup
 	if c.Bool("stopped") {
 		backUp = mysqlbackup.BackupStopped
@@ -86,11 +97,17 @@ func (r *run) backup(c *cli.Context) error {
 	return err
 }
 
-// parseBackup reads the arguments and flags of backup, and the root.
-func (r *run) parseBackup(c *cli.Context) (opts mysqlbackup.BackupOptions, root string, err error) {
+// parseBackup reads the arguments and flags of backup, and the root. found is
+// the tablet to back up, nil if it is none.
+func (r *run) parseBackup(c *cli.Context, found *tablet) (opts mysqlbackup.BackupOptions, root string, err error) {
 	var k checks
 	g := checkGlobals(c, &k)
-	alias := k.positionals(c, "ALIAS")[0]
+	alias := ""
+	if found == nil {
+		alias = k.positionals(c, "ALIAS")[0]
+	} else if c.Args().Len() > 1 {
+		k.addf("only ALIAS or KEYSPACE/SHARD is wanted, got %q", c.Args().Slice())
+	}
 	opts = mysqlbackup.BackupOptions{
 		Store: mysqlbackup.Store{CacheDir: g.cache(&k)},
 		Host:  hostName(), ToolVersion: toolVersion(),
@@ -110,25 +127,48 @@ func (r *run) parseBackup(c *cli.Context) (opts mysqlbackup.BackupOptions, root 
 		Now:          r.opts.Now,
 	}
 	root = g.repository(&k)
-	k.require(c, "keyspace", "shard")
-	if text := c.String("keyspace"); text != "" {
-		opts.Keyspace, err = manifest.ParseKeyspace(text)
-		k.add(err)
+	whose, of := parseWhose(c, &k, alias, found)
+	opts.Keyspace, opts.Shard, opts.Alias = whose.keyspace, whose.shard, of
+	topo := parseTopology(c, &k)
+	if topo.kind != topoStore {
+		opts.Topology = topo.of(whose, nil)
 	}
-	if text := c.String("shard"); text != "" {
-		opts.Shard, err = manifest.ParseShard(text)
-		k.add(err)
-	}
-	if alias != "" {
-		opts.Alias, err = manifest.ParseTabletAlias(alias)
-		k.add(err)
-	}
+	opts.Serving = parseServing(c, &k, topo, found)
 	if c.Bool("stopped") {
 		opts.Server = parseStopped(c, &k)
 	} else {
 		opts.Server = parseRunning(c, &k)
 	}
 	return opts, root, k.err(c)
+}
+
+// parseWhose reads whose server is backed up: what the command line says, and
+// what Vitess says of the tablet. alias is the argument, "" for a tablet.
+func parseWhose(c *cli.Context, k *checks, alias string, found *tablet) (whose shardName, of manifest.TabletAlias) {
+	var err error
+	if found != nil {
+		whose = found.shard
+		of, err = mysqlbackup.TabletAlias(found.alias)
+		k.add(err)
+	} else {
+		k.require(c, "keyspace", "shard")
+	}
+	if text := c.String("keyspace"); text != "" {
+		whose.keyspace, err = manifest.ParseKeyspace(text)
+		k.add(err)
+	}
+	if text := c.String("shard"); text != "" {
+		whose.shard, err = manifest.ParseShard(text)
+		k.add(err)
+	}
+	if found != nil && whose != found.shard {
+		k.addf("tablet %s is of %s, not of %s", found.alias, found.shard, whose)
+	}
+	if alias != "" {
+		of, err = manifest.ParseTabletAlias(alias)
+		k.add(err)
+	}
+	return whose, of
 }
 
 // parseRunning reads the flags of a server that is to be stopped.
@@ -145,6 +185,7 @@ func parseStopped(c *cli.Context, k *checks) mysqlbackup.Instance {
 	for _, name := range []string{
 		"user", "password-file", "socket", "service", "stop-command", "start-command", "mysqld",
 		"allow-primary", "upgrade-safe", "pre-copy", "replication-user", "replication-password-file",
+		"mysqlctl", "mysqlctl-socket", "topo", "vttablet", "cells", "allow-last-replica", "drain-command", "undrain-command",
 	} {
 		if c.IsSet(name) && isGiven(c, name) {
 			k.addf("--%s is of no use with --stopped", name)

@@ -68,7 +68,7 @@ func parseBackupArgs(t *testing.T, args ...string) (mysqlbackup.BackupOptions, s
 	var opts mysqlbackup.BackupOptions
 	var root string
 	err := with(t, func(r *run, c *cli.Context) (err error) {
-		opts, root, err = r.parseBackup(c)
+		opts, root, err = r.parseBackup(c, nil)
 		return err
 	}, append([]string{"backup"}, args...)...)
 	return opts, root, err

@@ -9,22 +9,27 @@ import (
 
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
+	"github.com/shardseed/shardseed/mysqlbackup/vitess"
 )
 
 func (r *run) recoverCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "recover",
-		Usage: "finishes putting a server back",
+		Name:      "recover",
+		Usage:     "finishes putting a server back",
+		ArgsUsage: "[ALIAS]",
 		Description: `Finishes putting a server back after a backup that was killed. What others have
 changed meanwhile is left as they made it. With --root, a shard's primary is
-looked up in the repository.
+looked up in the repository. A server that was taken out of serving is returned
+as soon as it has caught up, in the way in which it was taken out.
+
+ALIAS is only for --topo vitess, where it says what the flags need not say then.
 
 Example:
   shardseed recover --defaults-file /etc/mysql/my.cnf --service mysql \
     --password-file /etc/shardseed/password`,
 		Flags: slices.Concat(
 			[]cli.Flag{defaultsFlag()},
-			connectionFlags(), serviceFlags(), replicationFlags(), []cli.Flag{stateFlag()},
+			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), []cli.Flag{stateFlag()},
 		),
 		Action: r.recover,
 	}
@@ -32,18 +37,25 @@ Example:
 
 func (r *run) recover(c *cli.Context) error {
 	var k checks
-	k.positionals(c)
+	topo := parseTopology(c, &k)
+	if err := tabletOfRecover(c, &k, topo); err != nil {
+		return err
+	}
 	g := checkGlobals(c, &k)
 	opts := mysqlbackup.RecoverOptions{
 		Server:      parseInstance(c, &k),
 		Replication: parseReplication(c, &k),
+		CatchUp:     parseCatchUp(c, &k),
 		StateDir:    stateDir(c, &k),
 		Progress:    r.out,
 	}
 	if err := k.err(c); err != nil {
 		return err
 	}
-	opts.Topology = r.knownPrimaries(c.Context, g.root)
+	opts.Topology = r.knownPrimaries(c.Context, g.root, topo)
+	if topo.isVitess() {
+		opts.Vitess = &topo.client
+	}
 	result, err := mysqlbackup.Recover(c.Context, opts)
 	r.out.End()
 	if err != nil {
@@ -58,10 +70,29 @@ func (r *run) recover(c *cli.Context) error {
 	return nil
 }
 
+// tabletOfRecover reads the argument of recover.
+func tabletOfRecover(c *cli.Context, k *checks, topo topology) error {
+	if !topo.isVitess() || c.Args().Len() != 1 {
+		k.positionals(c)
+		return nil
+	}
+	alias, err := vitess.ParseAlias(c.Args().First())
+	if err != nil {
+		k.add(err)
+		return nil
+	}
+	return setTabletFlags(c, alias)
+}
+
 // knownPrimaries returns what knows the primaries of shards, nil if nothing
 // does. A repository that cannot be opened must not keep a server from being
 // put back.
-func (r *run) knownPrimaries(ctx context.Context, root string) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
+func (r *run) knownPrimaries(ctx context.Context, root string, topo topology) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
+	if topo.kind != topoStore {
+		return func(keyspace manifest.Keyspace, shard manifest.Shard) mysqlbackup.Topology {
+			return topo.of(shardName{keyspace, shard}, nil)
+		}
+	}
 	if root == "" {
 		return nil
 	}

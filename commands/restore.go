@@ -32,7 +32,7 @@ Example:
 				defaultsFlag(),
 				textFlag("backup", "`NAME` of the backup, which may be marked; else the newest without marks"),
 				countFlag("restore-concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are written at once"),
-				textFlag("primary", "`HOST:PORT` of the primary, if not the one recorded for the shard"),
+				textFlag("primary", "`HOST:PORT` of the primary, if not the one that --topo knows"),
 				switchFlag("no-replication", "end with a clean server that replicates from nowhere"),
 				switchFlag("files-only", "write the files and start nothing"),
 				switchFlag("force", "delete what the target folders hold, once everything has been checked"),
@@ -43,7 +43,7 @@ Example:
 				}),
 				textFlag("owner", "`USER` who is to own the files, if not the owner of the data directory"),
 			},
-			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), []cli.Flag{stateFlag()},
+			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), []cli.Flag{stateFlag()},
 		),
 		Action: r.restore,
 	}
@@ -95,6 +95,9 @@ func (r *run) parseRestore(c *cli.Context) (mysqlbackup.RestoreOptions, string, 
 		Progress:    r.out,
 		Now:         r.opts.Now,
 	}
+	if topo := parseTopology(c, &k); topo.kind != topoStore {
+		opts.Topology = topo.of(shard, nil)
+	}
 	root := g.repository(&k)
 	opts.Server = parseTarget(c, &k, opts.Program)
 	k.require(c, "mysqld")
@@ -126,7 +129,7 @@ func parseMode(c *cli.Context, k *checks) mysqlbackup.RestoreMode {
 // parseTarget reads the flags of the server that is to be made.
 func parseTarget(c *cli.Context, k *checks, mysqld string) mysqlbackup.Instance {
 	server := parseServer(c, k)
-	server.Service = manager(c, k)
+	server.Service = manager(c, k, server.Defaults)
 	if server.Service == nil && server.Defaults != nil {
 		server.Service = direct(k, mysqld, server.Defaults)
 	}

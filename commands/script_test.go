@@ -29,6 +29,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"shardseed":  shardseed,
 		"fakebackup": fakeBackup,
+
+		"vtctldclient": fakeVtctldclient,
+		"vttablet":     fakeVttablet,
+		"mysqlctl":     fakeMysqlctl,
+		"socket":       listenOnSocket,
 	})
 }
 

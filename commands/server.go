@@ -42,6 +42,8 @@ func serviceFlags() []cli.Flag {
 		textFlag("service", "systemd `UNIT` that runs the server"),
 		textFlag("stop-command", "`COMMAND` for the shell that stops the server and returns when it has stopped"),
 		textFlag("start-command", "`COMMAND` for the shell that starts the server"),
+		textFlag("mysqlctl", "`PROGRAM` of Vitess that runs a tablet's server: mysqlctl; it also speaks to a mysqlctld"),
+		textFlag("mysqlctl-socket", "`FILE` on which mysqlctld listens, if it is not mysqlctl.sock beside the defaults file"),
 		textFlag("mysqld", "`PROGRAM` of the server, to start it directly; it is stopped by SQL then"),
 		timeFlag("stop-timeout", time.Hour, "longest `TIME` that stopping the server may take"),
 		timeFlag("start-timeout", time.Hour, "longest `TIME` that starting the server may take, recovery included"),
@@ -157,12 +159,12 @@ func socketOf(k *checks, defaults *mysqlbackup.Defaults) string {
 // parseService reads who stops and starts the server.
 func parseService(c *cli.Context, k *checks, defaults *mysqlbackup.Defaults) mysqlbackup.Service {
 	mysqld := program(c, k)
-	service := manager(c, k)
+	service := manager(c, k, defaults)
 	switch {
 	case service == nil && mysqld == "":
 		k.addf("who stops and starts the server? give --service, or --stop-command and --start-command, or --mysqld")
 	case service != nil && mysqld != "":
-		k.addf("--mysqld excludes --service, --stop-command and --start-command")
+		k.addf("--mysqld excludes --service, --stop-command and --start-command, and --mysqlctl")
 	case service == nil && defaults != nil:
 		return direct(k, mysqld, defaults)
 	}
@@ -178,9 +180,9 @@ func direct(k *checks, mysqld string, defaults *mysqlbackup.Defaults) mysqlbacku
 	return mysqlbackup.Direct{Program: mysqld, DefaultsFile: defaults.Path, Datadir: datadir}
 }
 
-// manager returns what runs the server if --service or the commands name it,
-// else nil.
-func manager(c *cli.Context, k *checks) mysqlbackup.Service {
+// manager returns what runs the server if --service, the commands or --mysqlctl
+// name it, else nil.
+func manager(c *cli.Context, k *checks, defaults *mysqlbackup.Defaults) mysqlbackup.Service {
 	unit, stop, start := c.String("service"), c.String("stop-command"), c.String("start-command")
 	if (stop == "") != (start == "") {
 		k.addf("--stop-command and --start-command go together")
@@ -188,6 +190,10 @@ func manager(c *cli.Context, k *checks) mysqlbackup.Service {
 	switch {
 	case unit != "" && stop+start != "":
 		k.addf("--service excludes --stop-command and --start-command")
+	case c.String("mysqlctl") != "" && unit+stop+start != "":
+		k.addf("--mysqlctl excludes --service, --stop-command and --start-command")
+	case c.String("mysqlctl") != "":
+		return mysqlctl(c, k, defaults)
 	case unit != "":
 		return mysqlbackup.Unit{Name: unit}
 	case stop+start != "":

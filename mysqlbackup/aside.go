@@ -54,6 +54,11 @@ func (b *backupRun) stopReplication(ctx context.Context, srv *server) error {
 	if len(b.journal.Saved.Channels) == 0 {
 		return nil
 	}
+	if tablet := b.Serving.Tablet; tablet != nil { // with its hooks
+		if err := tablet.Client.StopReplication(ctx, tablet.Alias); err != nil {
+			return err
+		}
+	}
 	if err := srv.exec(ctx, srv.dialect.StopReplica); err != nil {
 		return err
 	}
@@ -135,6 +140,11 @@ func (b *backupRun) checkUntouched(ctx context.Context, srv *server) error {
 	}
 	if promoted != "" {
 		return errors.New(promoted)
+	}
+	if tablet := b.Serving.Tablet; tablet != nil {
+		if err := tablet.checkDrained(ctx); err != nil {
+			return err
+		}
 	}
 	for name, left := range b.journal.Left {
 		if got := now.Variables[name]; !same(got, left) {

@@ -32,6 +32,7 @@ type BackupOptions struct {
 	ToolVersion string
 
 	Server       Instance
+	Serving      Serving
 	AllowPrimary bool
 	UpgradeSafe  bool // slow shutdown, so that the next major version can start on the files
 	Compression  cas.Level
@@ -85,7 +86,6 @@ type backupRun struct {
 	lock    *spaceLock
 	copier  *copier
 	files   []manifest.File
-	saved   serverState
 	spaces  []string // absolute paths of tablespaces that the server knows
 	record  manifest.Manifest
 	byFile  bool      // the server has no GTIDs: its position is one in a binary log
@@ -131,6 +131,9 @@ func (b *backupRun) run(ctx context.Context, srv *server, state serverState) (*B
 	if err := b.begin(ctx, srv, state); err != nil {
 		return nil, err
 	}
+	if err := b.drain(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.takeAside(ctx, srv); err != nil {
 		return nil, b.giveUp(ctx, err)
 	}
@@ -165,7 +168,10 @@ func (b *backupRun) begin(ctx context.Context, srv *server, state serverState) e
 	b.journal.record = record{
 		Datadir: b.layout.datadir, DefaultsFile: b.Server.Defaults.Path, Socket: b.Server.Conn.Socket,
 		Alias: b.Alias.String(), Backup: string(b.record.Key()), Started: b.Now().UTC(), Saved: state,
-		StartFlags: quietFlags(srv.dialect), ServerPID: int(srv.pid.Load()),
+		StartFlags: quietFlags(srv.dialect), ServerPID: int(srv.pid.Load()), Serving: b.Serving,
+	}
+	if b.Serving.Tablet != nil { // whether a tablet's server acknowledges is set up by vttablet, with its type
+		b.journal.Saved = state.without(slices.Concat(srv.dialect.SemiSyncReplica, srv.dialect.SemiSyncSource))
 	}
 	if !primary.IsZero() {
 		b.journal.Primary = primary.String()
@@ -382,11 +388,14 @@ func (b *backupRun) finish(ctx context.Context, srv *server) (*BackupResult, err
 		return result, b.notPutBack(err)
 	}
 	if !b.keeper.promotedNow {
-		proof, err := b.catchUp(ctx, srv)
+		proof, err := b.keeper.catchUp(ctx, srv)
 		if err != nil {
-			return result, as(ErrPutBack, err)
+			return result, b.notCaughtUp(err)
 		}
 		result.CaughtUp = proof
+	}
+	if err := b.keeper.serve(context.WithoutCancel(ctx), srv); err != nil {
+		return result, b.notPutBack(err)
 	}
 	if !b.record.Good() {
 		return result, b.marked()
@@ -407,44 +416,13 @@ func (b *backupRun) marked() error {
 	return as(ErrMarked, fmt.Errorf("the backup is marked: %s", b.record.Marks[0]))
 }
 
-// catchUp waits for the channels that replicated before. It returns nil if
-// there is none to wait for.
-func (b *backupRun) catchUp(ctx context.Context, srv *server) (*Proof, error) {
-	c := &chase{CatchUp: b.CatchUp, skip: map[string]bool{}, accounts: b.accounts(), progress: b.Progress}
-	first, whole := HostPort{}, true
-	for _, channel := range b.saved.Channels {
-		switch {
-		case !channel.replicates:
-			b.Progress.Warn(fmt.Sprintf("replication from %s did not run before and is not waited for", channel.source()))
-			c.skip[channel.Name], whole = true, false
-			continue
-		case channel.delayed:
-			whole = false
-		}
-		if first.IsZero() {
-			first = channel.source()
-		}
+// notCaughtUp says what remains to be done for a server that is put back. One
+// that was taken out of serving stays so.
+func (b *backupRun) notCaughtUp(err error) error {
+	if b.Serving.isZero() { // it is as it was
+		return errors.Join(as(ErrPutBack, err), b.journal.clear())
 	}
-	if first.IsZero() {
-		return nil, nil //nolint:nilnil // there is nothing to prove
-	}
-	b.step(StepCatchUp, "")
-	if whole {
-		c.primary = b.knownPrimary(ctx, first)
-	}
-	return c.run(ctx, srv)
-}
-
-// knownPrimary is the shard's primary, or else the server's source.
-func (b *backupRun) knownPrimary(ctx context.Context, source HostPort) HostPort {
-	primary, err := b.Topology.Primary(ctx)
-	if err != nil {
-		b.Progress.Warn(err.Error())
-	}
-	if primary.IsZero() {
-		return source
-	}
-	return primary
+	return b.notPutBack(fmt.Errorf("it stays out of serving: %w", err))
 }
 
 func (b *backupRun) accounts() accounts {

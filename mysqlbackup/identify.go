@@ -38,7 +38,6 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 	if err := b.warnMemoryTables(ctx, srv); err != nil {
 		return state, err
 	}
-	b.saved = state
 	b.describe(srv, vars, state)
 	return state, nil
 }
@@ -80,12 +79,18 @@ func (b *backupRun) checkServer(ctx context.Context, srv *server, vars map[strin
 	if err := b.checkReplication(ctx, srv, vars, &r); err != nil {
 		return err
 	}
+	if err := b.prepareServing(ctx, vars, &r); err != nil {
+		return err
+	}
 	r.addErr(checkRedoFormat(b.layout))
 	r.addErr(checkRedoEncryption(vars))
 	r.addErr(checkUnfinished(b.layout.datadir))
-	if _, direct := b.Server.Service.(Direct); direct {
+	switch service := b.Server.Service.(type) {
+	case Direct:
 		r.addErr(checkDetached(ctx))
 		r.addErr(checkUnit(ctx, int(srv.pid.Load())))
+	case Mysqlctl:
+		r.addErr(service.check(ctx, int(srv.pid.Load())))
 	}
 	return r.err()
 }
@@ -128,9 +133,12 @@ func (b *backupRun) lockJournal(ctx context.Context) error {
 		return err
 	}
 	b.journal = j
-	b.keeper = &keeper{journal: j, progress: b.Progress, topology: b.Topology, conn: b.Server.Conn, accounts: b.accounts()}
+	b.keeper = &keeper{journal: j, progress: b.Progress, topology: b.Topology, conn: b.Server.Conn, accounts: b.accounts(), limits: b.CatchUp}
 	if !j.pending() {
 		return nil
+	}
+	if old, now := j.Serving.Tablet, b.Serving.Tablet; old != nil && now != nil {
+		old.Client = now.Client
 	}
 	b.Progress.Warn(fmt.Sprintf("an earlier run (process %d, %s) has not put the server back: doing that first", j.PID, j.Started.Format(time.RFC3339)))
 	if err := b.keeper.bringBack(ctx, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout); err != nil {

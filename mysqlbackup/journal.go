@@ -45,6 +45,7 @@ type record struct {
 	ServerPID    int               `json:"server_pid"`  // process of the server in which Left holds; 0: not known
 	Left         map[string]string `json:"left"`        // variables as the run left them, where it knows
 	StartFlags   []string          `json:"start_flags"` // options with which a direct start leaves all to be put back
+	Serving      Serving           `json:"serving"`     // how the server was taken out of serving, and is returned
 }
 
 // journal is the put-back journal of one data directory: a file in the state

@@ -22,6 +22,7 @@ const (
 	StepIdentify        Step = "identify"
 	StepPreCopy         Step = "pre-copy" // only if the files are large
 	StepJournal         Step = "journal"
+	StepDrain           Step = "drain" // only if the server is taken out of serving
 	StepFence           Step = "fence"
 	StepStopReplication Step = "stop-replication"
 	StepPosition        Step = "position"
@@ -35,6 +36,7 @@ const (
 	StepPublish         Step = "publish"
 	StepPutBack         Step = "put-back"
 	StepCatchUp         Step = "catch-up"
+	StepServe           Step = "serve" // only if it was taken out of serving
 )
 
 // The steps of [Restore]; [StepLock], [StepStart] and [StepCatchUp] are among
@@ -50,7 +52,8 @@ const (
 	StepProof     Step = "proof"
 )
 
-// BackupSteps are the steps of [Backup] in their order.
+// BackupSteps are the steps of [Backup] in their order, without [StepDrain] and
+// [StepServe].
 func BackupSteps() []Step {
 	return []Step{
 		StepIdentify, StepPreCopy, StepJournal, StepFence, StepStopReplication, StepPosition, StepStop, StepLock, StepProve,

@@ -23,11 +23,12 @@ type keeper struct {
 	topology    Topology
 	accounts    accounts
 	conn        Connection
+	limits      CatchUp
 	promotedNow bool // somebody has promoted the server, and nothing was put back
 }
 
 // putBack makes the running server what the journal says it was, respecting
-// what others changed meanwhile, and clears the journal if that succeeded.
+// what others changed meanwhile. The journal stays: see serve.
 func (k *keeper) putBack(ctx context.Context, srv *server) error {
 	if err := k.checkSame(ctx, srv); err != nil {
 		return err
@@ -46,7 +47,7 @@ func (k *keeper) putBack(ctx context.Context, srv *server) error {
 	k.promotedNow = promoted != ""
 	if k.promotedNow {
 		k.progress.Warn("nothing is put back: " + promoted)
-		return k.journal.clear()
+		return nil
 	}
 	if err := errors.Join(k.putVariables(ctx, srv, now, false), k.repoint(ctx, srv, now)); err != nil {
 		return err
@@ -57,10 +58,7 @@ func (k *keeper) putBack(ctx context.Context, srv *server) error {
 	if err := k.putVariables(ctx, srv, now, true); err != nil {
 		return err
 	}
-	if err := k.awaitThreads(ctx, srv); err != nil {
-		return err
-	}
-	return k.journal.clear()
+	return k.awaitThreads(ctx, srv)
 }
 
 // noteRestart notices a server that has been restarted, and not by the run:
@@ -88,6 +86,9 @@ func (k *keeper) checkSame(ctx context.Context, srv *server) error {
 func (k *keeper) promoted(ctx context.Context, srv *server, now serverState) (string, error) {
 	if len(k.journal.Saved.Channels) > 0 && len(now.Channels) == 0 {
 		return "the server was a replica and has no source any more: somebody has promoted it", nil
+	}
+	if tablet := k.journal.Serving.Tablet; tablet != nil {
+		return tablet.isPrimary(ctx)
 	}
 	primary, err := k.topology.Primary(ctx)
 	if err != nil || primary.IsZero() || primary.String() == k.journal.Primary {
@@ -178,6 +179,7 @@ func (k *keeper) noteStarted(ctx context.Context, srv *server) error {
 // before the variables were put back: a receiver reads whether it acknowledges
 // when it connects, and one that has started by itself must connect again.
 func (k *keeper) putThreads(ctx context.Context, srv *server, before serverState) error {
+	k.startTablet(ctx)
 	now, err := readState(ctx, srv)
 	if err != nil {
 		return err
@@ -247,6 +249,13 @@ func (k *keeper) saved(channel string) channelState {
 // run, is writable and has all that the replica has. Else the replica keeps
 // its own source, also if nobody can say which the primary is.
 func (k *keeper) repoint(ctx context.Context, srv *server, now serverState) error {
+	if tablet := k.journal.Serving.Tablet; tablet != nil {
+		err := tablet.reparent(ctx)
+		if err == nil {
+			return nil
+		}
+		k.progress.Warn(fmt.Sprintf("vttablet could not point the server at the primary: %v", err))
+	}
 	primary, err := k.topology.Primary(ctx)
 	if err != nil || primary.IsZero() || primary.String() == k.journal.Primary || len(now.Channels) != 1 {
 		return nil //nolint:nilerr // promoted has told it
@@ -306,7 +315,9 @@ func (k *keeper) bringBack(ctx context.Context, service Service, startTimeout, s
 		if err != nil {
 			return err
 		}
-		err = k.putBack(ctx, srv)
+		if err = k.putBack(ctx, srv); err == nil {
+			err = k.catchUpAndServe(ctx, srv)
+		}
 		srv.close()
 		if try == bringTries || !isLost(err) {
 			return err
@@ -363,4 +374,44 @@ func (k *keeper) reach(ctx context.Context, service Service, timeout time.Durati
 		k.progress.Warn("the server has ended by itself; starting it")
 	}
 	return k.start(ctx, service, timeout)
+}
+
+// catchUp waits for the channels that replicated before. It returns nil if
+// there is none to wait for.
+func (k *keeper) catchUp(ctx context.Context, srv *server) (*Proof, error) {
+	c := &chase{CatchUp: k.limits, skip: map[string]bool{}, accounts: k.accounts, progress: k.progress}
+	first, whole := HostPort{}, true
+	for _, channel := range k.journal.Saved.Channels {
+		switch {
+		case !channel.Replicates:
+			k.progress.Warn(fmt.Sprintf("replication from %s did not run before and is not waited for", channel.source()))
+			c.skip[channel.Name], whole = true, false
+			continue
+		case channel.Delayed:
+			whole = false
+		}
+		if first.IsZero() {
+			first = channel.source()
+		}
+	}
+	if first.IsZero() {
+		return nil, nil //nolint:nilnil // there is nothing to prove
+	}
+	k.progress.Step(string(StepCatchUp), "")
+	if whole {
+		c.primary = k.knownPrimary(ctx, first)
+	}
+	return c.run(ctx, srv)
+}
+
+// knownPrimary is the shard's primary, or else the server's source.
+func (k *keeper) knownPrimary(ctx context.Context, source HostPort) HostPort {
+	primary, err := k.topology.Primary(ctx)
+	if err != nil {
+		k.progress.Warn(err.Error())
+	}
+	if primary.IsZero() {
+		return source
+	}
+	return primary
 }

@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup/vitess"
 )
 
 // RecoverOptions say which server to put back.
 type RecoverOptions struct {
 	Server      Instance
 	Topology    func(manifest.Keyspace, manifest.Shard) Topology // nil: the shard's primary is not known
+	Vitess      *vitess.Client                                   // how to reach Vitess now; nil: as when the server was taken aside
+	CatchUp     CatchUp                                          // what a server must reach that was taken out of serving
 	Replication Credentials
 	StateDir    string
 	Progress    Progress
@@ -45,8 +48,11 @@ func Recover(ctx context.Context, opts RecoverOptions) (_ *RecoverResult, err er
 		return &RecoverResult{}, nil
 	}
 	result := &RecoverResult{Pending: true, Backup: j.Backup, Started: j.Started}
+	if tablet := j.Serving.Tablet; tablet != nil && opts.Vitess != nil {
+		tablet.Client = *opts.Vitess
+	}
 	k := &keeper{
-		journal: j, progress: opts.Progress, topology: opts.topology(j.Backup), conn: opts.Server.Conn,
+		journal: j, progress: opts.Progress, topology: opts.topology(j), conn: opts.Server.Conn, limits: opts.CatchUp,
 		accounts: accounts{replication: opts.Replication, admin: opts.Server.Conn.Credentials},
 	}
 	opts.Progress.Step(string(StepPutBack), j.Backup)
@@ -56,10 +62,16 @@ func Recover(ctx context.Context, opts RecoverOptions) (_ *RecoverResult, err er
 	return result, nil
 }
 
-// topology returns what knows the primary of a backup's shard.
-func (o RecoverOptions) topology(key string) Topology {
-	keyspace, shard, err := manifest.ParseKeyspaceShard(path.Dir(key))
-	if o.Topology == nil || err != nil {
+// topology returns what knows the primary of a backup's shard: Vitess, if the
+// server is that of a tablet.
+func (o RecoverOptions) topology(j *journal) Topology {
+	keyspace, shard, err := manifest.ParseKeyspaceShard(path.Dir(j.Backup))
+	switch {
+	case err != nil:
+		return Fixed{}
+	case j.Serving.Tablet != nil:
+		return VitessShard{Client: j.Serving.Tablet.Client, Keyspace: keyspace, Shard: shard}
+	case o.Topology == nil:
 		return Fixed{}
 	}
 	return o.Topology(keyspace, shard)

@@ -67,25 +67,6 @@ func (c Commands) Start(ctx context.Context, _ ...string) (<-chan struct{}, erro
 	return nil, run(ctx, "/bin/sh", "-c", c.StartCommand)
 }
 
-// run runs a program in a session of its own, so that a signal for us does not
-// end it and what it starts outlives us. Its output is written to a file and
-// not to a pipe, which what it leaves running would keep open.
-func run(ctx context.Context, name string, args ...string) (err error) {
-	output, err := os.CreateTemp("", "shardseed-output-")
-	if err != nil {
-		return fmt.Errorf("run %s: %w", name, err)
-	}
-	defer func() { err = errors.Join(err, output.Close(), os.Remove(output.Name())) }()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Run(); err != nil {
-		said, readErr := tailOf(output)
-		return errors.Join(fmt.Errorf("run %q: %w%s", strings.Join(append([]string{name}, args...), " "), err, quoteTail(said)), readErr)
-	}
-	return nil
-}
-
 // tailOf returns the end of a file: more than quoteTail shows, and not much.
 func tailOf(file *os.File) ([]byte, error) {
 	const most = 4 << 10

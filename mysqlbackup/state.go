@@ -3,6 +3,7 @@ package mysqlbackup
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,8 +24,8 @@ type channelState struct {
 	Port       int    `json:"source_port"`
 	IORunning  bool   `json:"io_running"` // or trying to connect
 	SQLRunning bool   `json:"sql_running"`
-	replicates bool   // connected, and both threads run
-	delayed    bool   // on purpose
+	Replicates bool   `json:"replicates"` // connected, and both threads run
+	Delayed    bool   `json:"delayed"`    // on purpose
 }
 
 func (c channelState) source() HostPort { return HostPort{Host: c.Host, Port: c.Port} }
@@ -80,11 +81,20 @@ func readState(ctx context.Context, srv *server) (serverState, error) {
 			Name: c.Channel, Host: c.SourceHost, Port: c.SourcePort,
 			IORunning:  c.IORunning != replication.ThreadStopped,
 			SQLRunning: c.SQLRunning != replication.ThreadStopped,
-			replicates: c.Running(),
-			delayed:    c.Delay > 0,
+			Replicates: c.Running(),
+			Delayed:    c.Delay > 0,
 		})
 	}
 	return state, nil
+}
+
+// without returns the state without the variables of the names.
+func (s serverState) without(names []string) serverState {
+	s.Variables = maps.Clone(s.Variables)
+	for _, name := range names {
+		delete(s.Variables, name)
+	}
+	return s
 }
 
 // isOn reports whether a variable is set to true, in any of its spellings.

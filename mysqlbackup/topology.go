@@ -1,16 +1,22 @@
 package mysqlbackup
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup/vitess"
 )
 
 // HostPort is the address of a server.
@@ -81,4 +87,68 @@ func (r ShardRecord) SetPrimary(ctx context.Context, primary HostPort) error {
 		return fmt.Errorf("set the primary of %s/%s: %w", r.Keyspace, r.Shard, err)
 	}
 	return nil
+}
+
+// CommandTopology asks a shell command, which prints the primary as HOST:PORT,
+// or nothing if there is none.
+type CommandTopology struct {
+	Command  string
+	Keyspace manifest.Keyspace // told to the command as SHARDSEED_KEYSPACE
+	Shard    manifest.Shard    // as SHARDSEED_SHARD
+}
+
+// topologyTimeout is how long the command may take.
+const topologyTimeout = 30 * time.Second
+
+// Primary runs the command.
+func (t CommandTopology) Primary(ctx context.Context) (HostPort, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, topologyTimeout, &timeoutError{"the topology command", topologyTimeout})
+	defer cancel()
+	cmd := exec.CommandContext(limited, "/bin/sh", "-c", t.Command)
+	cmd.Env = append(os.Environ(), "SHARDSEED_KEYSPACE="+string(t.Keyspace), "SHARDSEED_SHARD="+string(t.Shard))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		if limited.Err() != nil {
+			err = context.Cause(limited)
+		}
+		return HostPort{}, fmt.Errorf("ask the topology command %q for the primary of %s/%s: %w%s", t.Command, t.Keyspace, t.Shard, err, quoteTail(said.Bytes()))
+	}
+	text := strings.TrimSpace(string(out))
+	if text == "" {
+		return HostPort{}, nil
+	}
+	primary, err := ParseHostPort(text)
+	if err != nil {
+		return HostPort{}, fmt.Errorf("topology command %q: %w", t.Command, err)
+	}
+	return primary, nil
+}
+
+// VitessShard is the topology that Vitess keeps of a shard.
+type VitessShard struct {
+	Client   vitess.Client
+	Keyspace manifest.Keyspace
+	Shard    manifest.Shard
+}
+
+// Primary returns the address of the mysqld of the shard's primary tablet. A
+// tablet that has been stopped has none, which is an error.
+func (v VitessShard) Primary(ctx context.Context) (HostPort, error) {
+	shard, err := v.Client.Shard(ctx, string(v.Keyspace), string(v.Shard))
+	if err != nil || shard.Primary.IsZero() {
+		return HostPort{}, err
+	}
+	tablet, err := v.Client.Tablet(ctx, shard.Primary)
+	if err != nil {
+		return HostPort{}, err
+	}
+	if !tablet.Runs() {
+		return HostPort{}, fmt.Errorf("the primary of %s/%s, %s, does not run: its vttablet was stopped", v.Keyspace, v.Shard, shard.Primary)
+	}
+	return HostPort{Host: tablet.MySQL, Port: tablet.MySQLTCP}, nil
 }
