@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -380,11 +381,64 @@ func TestValueDamage(t *testing.T) {
 		t.Fatalf("set: %v", err)
 	}
 	backend.Overwrite("values/v/0000000002", []byte("torn"))
-	if _, _, err := repo.Value(t.Context(), "v"); !errors.Is(err, cas.ErrCorrupt) {
-		t.Errorf("got %v, want ErrCorrupt", err)
+	if _, gen, err := repo.Value(t.Context(), "v"); !errors.Is(err, cas.ErrCorrupt) || gen != 2 {
+		t.Errorf("got generation %d, %v, want 2 and ErrCorrupt", gen, err)
 	}
 	backend.Overwrite("values/v/9999999999", cas.EncodeObject(cas.ObjectCommit, nil))
 	if _, err := repo.SetValue(t.Context(), "v", nil); err == nil {
 		t.Error("no generation is left: no error")
+	}
+}
+
+// Of several who set a value after the same generation, one wins.
+func TestSetValueAfter(t *testing.T) {
+	repo, _ := newRepo(t)
+	const writers = 8
+	for gen := range uint64(3) {
+		var won atomic.Int32
+		var group sync.WaitGroup
+		for n := range writers {
+			group.Go(func() {
+				err := repo.SetValueAfter(t.Context(), "v", gen, fmt.Append(nil, n))
+				switch {
+				case err == nil:
+					won.Add(1)
+				case !errors.Is(err, cas.ErrExists):
+					t.Errorf("set: %v", err)
+				}
+			})
+		}
+		group.Wait()
+		if _, newest, err := repo.Value(t.Context(), "v"); won.Load() != 1 || newest != gen+1 || err != nil {
+			t.Errorf("%d writers won, generation %d, %v; want one and %d", won.Load(), newest, err, gen+1)
+		}
+	}
+	if err := repo.SetValueAfter(t.Context(), "v", 0, nil); !errors.Is(err, cas.ErrExists) {
+		t.Errorf("as if it were never set: got %v, want ErrExists", err)
+	}
+	if err := repo.SetValueAfter(t.Context(), "a//b", 0, nil); err == nil {
+		t.Error("bad name: no error")
+	}
+	if err := repo.SetValueAfter(t.Context(), "v", 9999999999, nil); err == nil || errors.Is(err, cas.ErrExists) {
+		t.Errorf("no generation is left: got %v", err)
+	}
+}
+
+func TestValueNames(t *testing.T) {
+	repo, backend := newRepo(t)
+	if names, err := repo.ValueNames(t.Context(), "pins/ks/-80"); err != nil || len(names) > 0 {
+		t.Errorf("got %q, %v, want none", names, err)
+	}
+	for _, name := range []string{"pins/ks/-80/b", "pins/ks/-80/a", "pins/ks/80-/c", "pins/ks/-80/b"} {
+		if _, err := repo.SetValue(t.Context(), name, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backend.Overwrite("values/pins/ks/-80/0000000001", nil)
+	if names, err := repo.ValueNames(t.Context(), "pins/ks/-80"); err != nil || !slices.Equal(names, []string{"a", "b"}) {
+		t.Errorf("got %q, %v, want a and b", names, err)
+	}
+	if _, err := repo.ValueNames(t.Context(), "../x"); err == nil {
+		t.Error("bad prefix: no error")
 	}
 }

@@ -90,7 +90,8 @@ func (r *Repository) SetValue(ctx context.Context, name string, value []byte) (u
 }
 
 // Value returns the newest generation of a value and its number. It returns
-// ErrNotFound if the value was never set.
+// ErrNotFound and 0 if the value was never set. The number also comes with a
+// *CorruptError or *VersionError, so that the next generation can hide it.
 func (r *Repository) Value(ctx context.Context, name string) ([]byte, uint64, error) {
 	dir, err := valueDir(name)
 	if err != nil {
@@ -106,7 +107,48 @@ func (r *Repository) Value(ctx context.Context, name string) ([]byte, uint64, er
 	gen := gens[len(gens)-1]
 	o, err := readObject(ctx, r.backend, generationName(dir, gen), objectValue)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read value %s: %w", name, err)
+		return nil, gen, fmt.Errorf("read value %s: %w", name, err)
 	}
 	return o.payload, gen, nil
+}
+
+// SetValueAfter sets a value if its newest generation still is gen, as [Repository.Value]
+// returned it; 0: it was never set. It returns ErrExists if somebody else was
+// first: read the value again.
+func (r *Repository) SetValueAfter(ctx context.Context, name string, gen uint64, value []byte) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	dir, err := valueDir(name)
+	if err != nil {
+		return err
+	}
+	next := generationName(dir, gen+1)
+	if _, ok := parseGeneration(next[len(dir)+1:]); !ok {
+		return fmt.Errorf("write %s: no generation is left", dir)
+	}
+	if err := r.putObject(ctx, next, objectValue, value); err != nil {
+		return fmt.Errorf("write %s: %w", next, err)
+	}
+	return nil
+}
+
+// ValueNames returns the last parts of the names of the values directly below a
+// prefix, sorted. Of one that nobody has come to set, Value returns ErrNotFound.
+func (r *Repository) ValueNames(ctx context.Context, prefix string) ([]string, error) {
+	dir, err := valueDir(prefix)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := r.backend.List(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if entry.Dir && CheckPart(entry.Name) == nil {
+			names = append(names, entry.Name)
+		}
+	}
+	return names, nil
 }
