@@ -39,47 +39,46 @@ func (r *run) list(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	summaries, failed := summaries(c.Context, repo, shard)
-	if len(summaries) == 0 && failed == nil {
-		return r.listNothing(c.Context, repo, shard)
+	entries, err := mysqlbackup.Catalog(c.Context, repo, shard.keyspace, shard.shard)
+	if err != nil {
+		return err
 	}
-	rows := make([][]string, len(summaries))
-	for i, s := range summaries {
-		rows[i] = summaryRow(s)
-		r.out.Object(newBackupObject(s))
+	if len(entries) == 0 {
+		return r.listNothing(c.Context, "list", repo, shard)
+	}
+	var rows [][]string
+	var failed []error
+	for i := range entries {
+		e := &entries[i]
+		failed = append(failed, e.Err)
+		if e.Manifest == nil {
+			continue
+		}
+		rows = append(rows, entryRow(e))
+		r.out.Object(newEntryObject(e))
 	}
 	if len(rows) > 0 {
-		r.out.Table([]string{"NAME", "TIME (UTC)", "ALIAS", "SERVER", "ENGINE", "SIZE", "NEW", "TOOK", "POSITION", "MARKS"}, rows)
+		r.out.Table([]string{"NAME", "TIME (UTC)", "ALIAS", "SERVER", "ENGINE", "SIZE", "NEW", "TOOK", "POSITION", "MARKS", "PINNED", "DRILL"}, rows)
 	}
-	return errors.Join(failed, r.out.Err())
+	return errors.Join(append(failed, r.out.Err())...)
 }
 
 // listNothing says that a shard has no backups: an error if it never had any,
 // for then it is probably a typing error.
-func (r *run) listNothing(ctx context.Context, repo *cas.Repository, shard shardName) error {
+func (r *run) listNothing(ctx context.Context, verb string, repo *cas.Repository, shard shardName) error {
 	shards, err := repo.Shards(ctx)
 	if err != nil {
 		return err
 	}
 	if !slices.Contains(shards, shard.String()) {
-		return noBackup("list", shard, shards)
+		return noBackup(verb, shard, shards)
 	}
 	r.out.Text("all backups of %s have been removed", shard)
 	return r.out.Err()
 }
 
-// summaries returns the backups of the shard, oldest first, and why some that
-// are listed could not be read.
-func summaries(ctx context.Context, repo *cas.Repository, shard shardName) ([]manifest.Summary, error) {
-	found, err := manifests(ctx, repo, shard)
-	list := make([]manifest.Summary, len(found))
-	for i, m := range found {
-		list[i] = m.Summary()
-	}
-	return list, err
-}
-
-// manifests likewise returns their whole records.
+// manifests returns the records of the shard's backups, oldest first, and why
+// some that are listed could not be read.
 func manifests(ctx context.Context, repo *cas.Repository, shard shardName) ([]*manifest.Manifest, error) {
 	keys, err := repo.Keys(ctx, string(shard.keyspace), string(shard.shard))
 	if err != nil {
@@ -110,7 +109,42 @@ type backupObject struct {
 
 func newBackupObject(s manifest.Summary) backupObject { return backupObject{"backup", s} }
 
-// summaryRow is a backup as a row of the list.
+// entryObject is a listed backup in JSON.
+type entryObject struct {
+	backupObject
+	standing
+}
+
+// standing is what the repository knows of a backup besides its manifest.
+type standing struct {
+	Pin      *mysqlbackup.Note  `json:"pin,omitempty"`      // left out: it is not pinned
+	Removing bool               `json:"removing,omitempty"` // its removal was begun
+	Drill    *mysqlbackup.Drill `json:"drill,omitempty"`    // the last one; left out: there was none
+}
+
+func newStanding(e *mysqlbackup.Entry) standing { return standing{e.Pin, e.Removing, e.Drill} }
+
+func newEntryObject(e *mysqlbackup.Entry) entryObject {
+	return entryObject{newBackupObject(e.Manifest.Summary()), newStanding(e)}
+}
+
+// entryRow is a backup as a row of the list.
+func entryRow(e *mysqlbackup.Entry) []string {
+	row := append(summaryRow(e.Manifest.Summary()), "-", "-")
+	pinned, drill := &row[len(row)-2], &row[len(row)-1]
+	switch {
+	case e.Pin != nil:
+		*pinned = "yes"
+	case e.Removing:
+		*pinned = "removing"
+	}
+	if e.Drill != nil {
+		*drill = e.Drill.Time.UTC().Format(time.DateOnly) + " " + string(e.Drill.Outcome)
+	}
+	return row
+}
+
+// summaryRow is a backup's own part of its row.
 func summaryRow(s manifest.Summary) []string {
 	return []string{
 		s.Name.String(),

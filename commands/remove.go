@@ -1,15 +1,13 @@
 package commands
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
 )
 
 func (r *run) removeCommand() *cli.Command {
@@ -18,10 +16,12 @@ func (r *run) removeCommand() *cli.Command {
 		Usage:     "removes a backup from the list",
 		ArgsUsage: "KEYSPACE/SHARD NAME",
 		Description: `Removes a backup from the list, for good. The space that only it used is not
-freed at once: garbage collection does that later.
+freed at once: garbage collection does that later. A pinned backup and the
+newest good one of the shard are only removed with --force.
 
 Example:
   shardseed rm commerce/-80 2026-08-01.131502.zone1-0000000101 --root /backups`,
+		Flags:  []cli.Flag{switchFlag("force", "remove it although it is pinned, or the newest good one")},
 		Action: r.remove,
 	}
 }
@@ -38,7 +38,13 @@ func (r *run) remove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.forget(c.Context, repo, shard, name); err != nil {
+	err = mysqlbackup.Remove(c.Context, mysqlbackup.RemoveOptions{
+		Repo: repo, Keyspace: shard.keyspace, Shard: shard.shard, Name: name, Force: c.Bool("force"), Note: r.note("rm"),
+	})
+	if errors.Is(err, cas.ErrNotFound) {
+		return unknownBackup("remove", shard, name)
+	}
+	if err != nil {
 		return err
 	}
 	r.out.Text("removed %s %s; its space is freed later, by garbage collection", shard, name)
@@ -49,26 +55,5 @@ func (r *run) remove(c *cli.Context) error {
 		Name     manifest.Name     `json:"name"`
 		Freed    int64             `json:"freed_bytes"` // by this command, which frees none
 	}{"removed", shard.keyspace, shard.shard, name, 0})
-	return nil
-}
-
-// forgetNote says in the repository who removed a backup and when.
-type forgetNote struct {
-	Time        time.Time `json:"time"`
-	Host        string    `json:"host"` // "": not known
-	ToolVersion string    `json:"tool_version"`
-}
-
-func (r *run) forget(ctx context.Context, repo *cas.Repository, shard shardName, name manifest.Name) error {
-	note, err := json.Marshal(forgetNote{Time: r.opts.Now().UTC().Truncate(time.Second), Host: hostName(), ToolVersion: toolVersion()})
-	if err != nil {
-		return err
-	}
-	key := manifest.Key(shard.keyspace, shard.shard, name)
-	if err := repo.Forget(ctx, key, note); errors.Is(err, cas.ErrNotFound) {
-		return unknownBackup("remove", shard, name)
-	} else if err != nil {
-		return err
-	}
 	return nil
 }

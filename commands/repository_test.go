@@ -80,11 +80,11 @@ func TestReadBackupRefuses(t *testing.T) {
 	}
 }
 
-func TestSummariesGoOnAfterDamage(t *testing.T) {
+func TestManifestsGoOnAfterDamage(t *testing.T) {
 	repo := newRepository(t)
 	commit(t, repo, testKey, "hello", nil)
 	commit(t, repo, testKey+"1", `{"version":99}`, nil)
-	list, err := summaries(t.Context(), repo, shardName{"commerce", "-80"})
+	list, err := manifests(t.Context(), repo, shardName{"commerce", "-80"})
 	if len(list) != 0 || err == nil {
 		t.Fatalf("got %v, %v, want no backups and an error", list, err)
 	}
@@ -96,12 +96,12 @@ func TestSummariesGoOnAfterDamage(t *testing.T) {
 	}
 }
 
-func TestSummariesEndWithTheContext(t *testing.T) {
+func TestManifestsEndWithTheContext(t *testing.T) {
 	repo := newRepository(t)
 	commit(t, repo, testKey, "hello", nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if list, err := summaries(ctx, repo, shardName{"commerce", "-80"}); err == nil {
+	if list, err := manifests(ctx, repo, shardName{"commerce", "-80"}); err == nil {
 		t.Errorf("got %v, want an error", list)
 	}
 }

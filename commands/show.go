@@ -44,24 +44,59 @@ func (r *run) show(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := mysqlbackup.ReadManifest(c.Context, repo, manifest.Key(shard.keyspace, shard.shard, name))
+	e, err := mysqlbackup.ReadEntry(c.Context, repo, manifest.Key(shard.keyspace, shard.shard, name))
 	if errors.Is(err, cas.ErrNotFound) {
 		return unknownBackup("show", shard, name)
 	}
 	if err != nil {
 		return err
 	}
+	m := e.Manifest
+	if m == nil {
+		return e.Err
+	}
 	r.out.Object(struct {
 		Type string `json:"type"` // "manifest"
 		*manifest.Manifest
-	}{"manifest", m})
-	r.out.Table(nil, factRows(m))
+		standing
+	}{"manifest", m, newStanding(e)})
+	r.out.Table(nil, append(factRows(m), standingRows(e)...))
 	if c.Bool("files") {
 		if err := r.showFiles(c.Context, repo, m); err != nil {
 			return err
 		}
 	}
-	return r.out.Err()
+	return errors.Join(e.Err, r.out.Err())
+}
+
+// standingRows is what the repository knows of a backup besides its manifest.
+func standingRows(e *mysqlbackup.Entry) [][]string {
+	var rows [][]string
+	if e.Pin != nil {
+		rows = append(rows, []string{"pinned:", noteText(e.Pin)})
+	}
+	if e.Removing {
+		rows = append(rows, []string{"removal:", "begun, and not ended"})
+	}
+	if e.Drill == nil {
+		return append(rows, []string{"drill:", "none"})
+	}
+	rows = append(rows, []string{"drill:", e.Drill.String()})
+	for _, problem := range e.Drill.Problems {
+		rows = append(rows, []string{"problem:", problem})
+	}
+	for _, finding := range e.Drill.Findings {
+		rows = append(rows, []string{"table:", finding.String()})
+	}
+	return rows
+}
+
+func noteText(n *mysqlbackup.Note) string {
+	text := fmt.Sprintf("since %s UTC by %s", n.Time.UTC().Format(time.DateTime), n.Host)
+	if n.Reason != "" {
+		text += ": " + n.Reason
+	}
+	return text
 }
 
 // factRows is what people are told of a backup.

@@ -63,7 +63,7 @@ const (
 	Pinned      Rule = "pinned"
 	LastGood    Rule = "last-good"  // the newest good backup
 	Ahead       Rule = "ahead"      // good, and has transactions that the newest good one and all others lack
-	Future      Rule = "future"     // its name is later than now: it fills no slot of any rule
+	Future      Rule = "future"     // its name is later than now
 	NotReadable Rule = "unreadable" // what it is can't be told
 )
 
@@ -194,13 +194,13 @@ func protect(verdicts []Verdict, good []*Verdict, now time.Time) {
 		if v.Pinned {
 			v.keep(Pinned)
 		}
-		if len(good) > 0 && v == good[0] {
-			v.keep(LastGood)
-		} else if isAhead(v, verdicts) {
-			v.keep(Ahead)
-		}
-		if v.isFuture(now) {
+		switch {
+		case v.isFuture(now):
 			v.keep(Future)
+		case len(good) > 0 && v == good[0]:
+			v.keep(LastGood)
+		case isAhead(v, verdicts):
+			v.keep(Ahead)
 		}
 		if v.State == Unreadable {
 			v.keep(NotReadable)
