@@ -11,29 +11,49 @@ import (
 	"github.com/shardseed/shardseed/manifest"
 )
 
-// choose returns the backup to restore: the named one, or the newest without
-// marks. fits is asked whether it can be restored; if the newest can't be, an
-// older one is not taken instead, but named.
+// chooser chooses a backup of a shard.
+type chooser struct {
+	repo       *cas.Repository
+	keyspace   manifest.Keyspace
+	shard      manifest.Shard
+	name       *manifest.Name // nil: the newest without marks
+	heedDrills bool           // pass over one whose last drill has failed
+	fits       func(context.Context, *manifest.Manifest) error
+	progress   Progress
+}
+
+// choose returns the backup to restore.
 func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
-	if r.Backup != nil {
-		return r.named(ctx)
+	c := chooser{
+		repo: r.Store.Repo, keyspace: r.Keyspace, shard: r.Shard, name: r.Backup, heedDrills: true,
+		fits: r.fits, progress: r.Progress,
 	}
-	keys, err := r.Store.Repo.Keys(ctx, string(r.Keyspace), string(r.Shard))
+	return c.choose(ctx)
+}
+
+// choose returns the named backup, or the newest without marks. fits is asked
+// whether it can be restored; if the newest can't be, an older one is not taken
+// instead, but named.
+func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
+	if c.name != nil {
+		return c.named(ctx)
+	}
+	keys, err := c.repo.Keys(ctx, string(c.keyspace), string(c.shard))
 	if err != nil {
 		return nil, err
 	}
 	if len(keys) == 0 {
-		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", r.Keyspace, r.Shard))
+		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", c.keyspace, c.shard))
 	}
 	slices.Reverse(keys)
 	var problem error
 	for _, key := range keys {
-		m, err := ReadManifest(ctx, r.Store.Repo, key)
-		if isGone(err) || err == nil && !m.Good() {
+		m, err := ReadManifest(ctx, c.repo, key)
+		if isGone(err) || err == nil && (!m.Good() || c.failedDrill(ctx, key)) {
 			continue
 		}
 		if err == nil {
-			err = r.fits(ctx, m)
+			err = c.fits(ctx, m)
 		}
 		if err == nil && problem == nil {
 			return m, nil
@@ -49,10 +69,27 @@ func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
 		}
 	}
 	if problem == nil {
-		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("all backups of %s/%s are marked", r.Keyspace, r.Shard)),
-			"look at them with \"shardseed list\"; a marked one can be named with --backup")
+		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("all backups of %s/%s are marked, or failed their last drill", c.keyspace, c.shard)),
+			"look at them with \"shardseed list\"; one of them can be named with --backup")
 	}
 	return nil, problem
+}
+
+// failedDrill tells that a backup's last drill has failed, and warns of it. What
+// can't be read of a drill proves nothing.
+func (c *chooser) failedDrill(ctx context.Context, key cas.Key) bool {
+	if !c.heedDrills {
+		return false
+	}
+	d, err := LastDrill(ctx, c.repo, key)
+	if err != nil {
+		c.progress.Warn(fmt.Sprintf("the last drill of %s can't be read: %v", key, err))
+	}
+	if d == nil || d.Passed() {
+		return false
+	}
+	c.progress.Warn(fmt.Sprintf("the last drill of backup %s: %s", d.Name, d))
+	return true
 }
 
 // isGone tells that a backup was removed, perhaps since it was listed, or never
@@ -61,17 +98,18 @@ func isGone(err error) bool {
 	return errors.Is(err, cas.ErrNotFound) || errors.Is(err, cas.ErrRevoked)
 }
 
-func (r *restoreRun) named(ctx context.Context) (*manifest.Manifest, error) {
-	m, err := ReadManifest(ctx, r.Store.Repo, manifest.Key(r.Keyspace, r.Shard, *r.Backup))
+func (c *chooser) named(ctx context.Context) (*manifest.Manifest, error) {
+	m, err := ReadManifest(ctx, c.repo, manifest.Key(c.keyspace, c.shard, *c.name))
 	if isGone(err) {
-		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("%s/%s has no backup %s", r.Keyspace, r.Shard, r.Backup)),
-			fmt.Sprintf("see \"shardseed list %s/%s\"", r.Keyspace, r.Shard))
+		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("%s/%s has no backup %s", c.keyspace, c.shard, c.name)),
+			fmt.Sprintf("see \"shardseed list %s/%s\"", c.keyspace, c.shard))
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, mark := range m.Marks {
-		r.Progress.Warn("the backup is marked: " + mark.String())
+		c.progress.Warn("the backup is marked: " + mark.String())
 	}
-	return m, r.fits(ctx, m)
+	c.failedDrill(ctx, m.Key())
+	return m, c.fits(ctx, m)
 }

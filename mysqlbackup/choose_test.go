@@ -69,10 +69,19 @@ func (s *shelf) put(t testing.TB, minute int, change func(*manifest.Manifest)) {
 	if err := errors.Join(session.Commit(t.Context(), writer, data), writer.Close()); err != nil {
 		t.Fatal(err)
 	}
+	if m.ToolVersion == "failed" {
+		if err := writeDrill(t.Context(), s.Store.Repo, &Drill{Keyspace: "k", Shard: "-80", Name: name, Outcome: DrillFailed, Time: clock()}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func good(*manifest.Manifest)     {}
 func misfit(m *manifest.Manifest) { m.Server.PageSize = 4096 }
+
+// failed is a good backup whose last drill failed; put writes the drill.
+func failed(m *manifest.Manifest) { m.ToolVersion = "failed" }
+
 func marked(m *manifest.Manifest) {
 	m.Marks = []manifest.Mark{manifest.NewMark(manifest.MarkBadPages, "one")}
 }
@@ -89,6 +98,8 @@ func TestChoose(t *testing.T) {
 		"newest":                    {[]func(*manifest.Manifest){good, good}, 1, nil, "", -1},
 		"newest without marks":      {[]func(*manifest.Manifest){good, marked, marked}, 0, nil, "", -1},
 		"all are marked":            {[]func(*manifest.Manifest){marked, marked}, -1, ErrNoUsableBackup, "are marked", -1},
+		"newest failed its drill":   {[]func(*manifest.Manifest){good, good, failed, marked}, 1, nil, "", -1},
+		"all failed":                {[]func(*manifest.Manifest){failed, marked}, -1, ErrNoUsableBackup, "failed their last drill", -1},
 		"newest does not fit":       {[]func(*manifest.Manifest){good, good, marked, misfit}, -1, ErrRefused, "innodb_page_size", 1},
 		"none fits":                 {[]func(*manifest.Manifest){misfit, misfit}, -1, ErrRefused, nameAt(1).String(), -1},
 		"newest is no manifest":     {[]func(*manifest.Manifest){good, nil}, -1, cas.ErrCorrupt, "decode manifest", 0},
