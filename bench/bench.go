@@ -30,6 +30,7 @@ type bench struct {
 	shown   string // round whose files are at source, or empty
 	started []*server
 	results results
+	index   []indexRow
 }
 
 // main measures what the environment asks for and reports it. What was
@@ -52,7 +53,7 @@ func (b *bench) main(ctx context.Context, getenv func(string) string) (err error
 		return err
 	}
 	err = b.measureAll(ctx)
-	if len(b.results) == 0 || ctx.Err() != nil {
+	if len(b.results)+len(b.index) == 0 || ctx.Err() != nil {
 		return err
 	}
 	return errors.Join(err, b.report(facts, err))
@@ -60,8 +61,10 @@ func (b *bench) main(ctx context.Context, getenv func(string) string) (err error
 
 // measureAll measures the parts that are asked for, also after one failed.
 func (b *bench) measureAll(ctx context.Context) error {
-	if err := b.makeStates(ctx); err != nil {
-		return fmt.Errorf("make the dataset: %w", err)
+	if b.config.needsDataset() {
+		if err := b.makeStates(ctx); err != nil {
+			return fmt.Errorf("make the dataset: %w", err)
+		}
 	}
 	var errs []error
 	for _, step := range []struct {
@@ -72,6 +75,7 @@ func (b *bench) measureAll(ctx context.Context) error {
 		{partDaily, func() error { return b.measureDaily(ctx) }},
 		{partLive, func() error { return b.measureLive(ctx, replication.MySQL) }},
 		{partLive, func() error { return b.measureLive(ctx, replication.MariaDB) }},
+		{partIndex, func() error { return b.measureIndex(ctx) }},
 	} {
 		if ctx.Err() != nil || !b.config.measures(step.part) {
 			continue

@@ -16,6 +16,7 @@ const (
 	partFiles = "files" // backup and restore of the files of a stopped server
 	partDaily = "daily" // many backups in a row
 	partLive  = "live"  // backups of running servers
+	partIndex = "index" // the index alone, of a synthetic repository
 )
 
 // config says how much is measured, and with which programs.
@@ -23,7 +24,8 @@ type config struct {
 	gib     float64  // size of the tables, all together
 	runs    int      // of everything; results are medians
 	days    int      // backups in the daily part
-	parts   []string // of partFiles, partDaily, partLive
+	chunks  []int    // in the index, one case for each
+	parts   []string // of partFiles, partDaily, partLive, partIndex
 	tools   []string // names of tools; shardseed is always among them
 	rounds  []string // names of rounds; load is always among them
 	dir     string   // folder in which the temporary folder is made
@@ -36,14 +38,15 @@ type config struct {
 // newConfig reads the environment through getenv; what is not set has its
 // default. All that is wrong is told at once. Sizes and counts:
 // BENCH_GB, BENCH_RUNS, BENCH_DAYS; lists with commas or blanks: BENCH_PARTS,
-// BENCH_TOOLS, BENCH_ROUNDS; paths: BENCH_DIR, BENCH_RESULTS, BENCH_SHARDSEED.
+// BENCH_TOOLS, BENCH_ROUNDS, BENCH_CHUNKS (in millions); paths: BENCH_DIR, BENCH_RESULTS, BENCH_SHARDSEED.
 func newConfig(getenv func(string) string) (config, error) {
 	e := &environment{getenv: getenv}
 	c := config{
 		gib:     e.number("BENCH_GB", 2, 0.01, 1024),
 		runs:    int(e.number("BENCH_RUNS", 3, 1, 100)),
 		days:    int(e.number("BENCH_DAYS", 30, 2, 1000)),
-		parts:   e.list("BENCH_PARTS", []string{partFiles, partDaily, partLive}),
+		chunks:  e.millions("BENCH_CHUNKS", []int{1_000_000, 4_000_000, 17_000_000}),
+		parts:   e.list("BENCH_PARTS", []string{partFiles, partDaily, partLive, partIndex}),
 		tools:   e.list("BENCH_TOOLS", toolNames()),
 		rounds:  e.list("BENCH_ROUNDS", roundNames()),
 		dir:     e.path("BENCH_DIR", os.TempDir()),
@@ -64,6 +67,11 @@ func newConfig(getenv func(string) string) (config, error) {
 // measures tells whether the part is asked for.
 func (c config) measures(part string) bool {
 	return slices.Contains(c.parts, part)
+}
+
+// needsDataset tells whether a part works on files of a server.
+func (c config) needsDataset() bool {
+	return slices.ContainsFunc(c.parts, func(part string) bool { return part != partIndex })
 }
 
 // small is the share of the transactions that a dataset below 2 GiB gets, so
@@ -95,9 +103,31 @@ func (e *environment) number(name string, fallback, least, most float64) float64
 	return n
 }
 
+// millions returns a list of numbers that are given in millions.
+func (e *environment) millions(name string, fallback []int) []int {
+	words := fields(e.getenv(name))
+	if len(words) == 0 {
+		return fallback
+	}
+	var numbers []int
+	for _, word := range words {
+		n, err := strconv.ParseFloat(word, 64)
+		if err != nil || !(n >= 0.01 && n <= 100) {
+			e.errs = append(e.errs, fmt.Errorf("%s has %q, want numbers from 0.01 to 100", name, word))
+		}
+		numbers = append(numbers, int(n*1e6))
+	}
+	return numbers
+}
+
+// fields cuts a list at commas and blanks.
+func fields(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
 // list returns those of all that the setting names, in the order of all.
 func (e *environment) list(name string, all []string) []string {
-	words := strings.FieldsFunc(e.getenv(name), func(r rune) bool { return r == ',' || r == ' ' })
+	words := fields(e.getenv(name))
 	if len(words) == 0 {
 		return all
 	}

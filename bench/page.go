@@ -29,7 +29,12 @@ func (b *bench) write(w io.Writer, facts []fact, failed error) {
 	if b.config.measures(partDaily) {
 		b.writeDaily(w)
 	}
-	b.writeTargets(w)
+	if len(b.index) > 0 {
+		b.writeIndex(w)
+	}
+	if b.config.needsDataset() {
+		b.writeTargets(w)
+	}
 }
 
 func (b *bench) writeFiles(w io.Writer) {
