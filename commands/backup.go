@@ -58,13 +58,22 @@ Example:
 				switchFlag("allow-primary", "back up a primary too; it takes no writes until it is put back"),
 				switchFlag("upgrade-safe", "stop the server by a slow shutdown, so that another version can start on the files"),
 			},
-			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), servingFlags(), []cli.Flag{stateFlag()},
+			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), servingFlags(), cronFlags(), []cli.Flag{stateFlag()},
 		),
 		Action: r.backup,
 	}
 }
 
 func (r *run) backup(c *cli.Context) error {
+	if interval, retry := c.Duration("min-interval"), c.Duration("retry"); interval < 0 || retry < 0 {
+		return seeHelp(usagef("flags --min-interval and --retry: want no negative duration"), c.Command.Name)
+	}
+	w := &watch{Printer: r.out}
+	return r.persist(c.Context, c.Duration("retry"), w, func() error { return r.tryBackup(c, w) })
+}
+
+// tryBackup makes one try to make a backup.
+func (r *run) tryBackup(c *cli.Context, w *watch) error {
 	found, err := r.findTablet(c)
 	if err != nil {
 		return err
@@ -73,13 +82,32 @@ func (r *run) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	opts.Progress = w
+	note := runNote{Command: c.Command.Name, Keyspace: opts.Keyspace, Shard: opts.Shard, Alias: opts.Alias.Short(), Started: r.opts.Now().UTC()}
+	skipped, err := r.backUp(c, opts, root, &note)
+	if !skipped {
+		r.noteRun(c.Context, opts.StateDir, note, err)
+	}
+	return err
+}
+
+// backUp opens the repository and makes the backup, unless none is needed.
+func (r *run) backUp(c *cli.Context, opts mysqlbackup.BackupOptions, root string, note *runNote) (skipped bool, err error) {
 	repo, err := openRepository(c.Context, root)
 	if err != nil {
-		return err
+		return false, err
+	}
+	shard := shardName{opts.Keyspace, opts.Shard}
+	why, err := r.skips(c.Context, repo, shard, c.Duration("min-interval"))
+	if err != nil {
+		return false, err
+	}
+	if why != "" {
+		return true, r.tellSkipped(shard, why)
 	}
 	opts.Store.Repo = repo
 	if opts.Topology == nil {
-		opts.Topology = shardName{opts.Keyspace, opts.Shard}.record(repo)
+		opts.Topology = shard.record(repo)
 	}
 	backUp := mysqlbackup.Backup
 	if c.Bool("stopped") {
@@ -88,13 +116,17 @@ func (r *run) backup(c *cli.Context) error {
 	result, err := backUp(c.Context, opts)
 	r.out.End()
 	if result == nil {
-		return err
+		if errors.Is(err, mysqlbackup.ErrBusy) && c.Duration("min-interval") > 0 {
+			return true, r.tellSkipped(shard, err.Error())
+		}
+		return false, err
 	}
+	note.Backup = result.Manifest.Name.String()
 	r.tellBackup(result)
 	if errors.Is(err, mysqlbackup.ErrPutBack) {
-		return &codedError{err, exitGoodNotPutBack}
+		err = &codedError{err, exitGoodNotPutBack}
 	}
-	return err
+	return false, err
 }
 
 // parseBackup reads the arguments and flags of backup, and the root. found is

@@ -22,6 +22,7 @@ const (
 	exitRefused          = 6
 	exitNoUsableBackup   = 7
 	exitNoBackup         = 8
+	exitNotServing       = 9
 	exitNoRepository     = 10
 	exitDamaged          = 12
 	exitBusy             = 13
@@ -46,9 +47,10 @@ func exitTable() []exitMeaning {
 		{exitRefused, "refused by the preflight, nothing changed"},
 		{exitNoUsableBackup, "there are backups, but none can be used"},
 		{exitNoBackup, "no backup of that shard at all"},
+		{exitNotServing, "the server does not serve (health)"},
 		{exitNoRepository, "no repository at the root"},
 		{exitDamaged, "damaged repository"},
-		{exitBusy, "busy: another run works on this server"},
+		{exitBusy, "busy: another run works on this server or shard"},
 		{exitInterrupted, "interrupted, everything put back"},
 	}
 }

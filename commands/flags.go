@@ -28,7 +28,10 @@ func switchFlag(name, usage string) cli.Flag {
 // timeFlag likewise makes a flag with a duration.
 func timeFlag(name string, value time.Duration, usage string) cli.Flag {
 	text := strings.TrimSuffix(strings.TrimSuffix(value.String(), "0s"), "0m")
-	if value < time.Minute {
+	switch {
+	case value == 0:
+		text = "off"
+	case value < time.Minute:
 		text = value.String()
 	}
 	return altsrc.NewDurationFlag(&cli.DurationFlag{Name: name, Value: value, DefaultText: text, Usage: usage})

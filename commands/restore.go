@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -54,7 +55,15 @@ func (r *run) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	repo, err := openRepository(c.Context, root)
+	note := runNote{Command: c.Command.Name, Keyspace: opts.Keyspace, Shard: opts.Shard, Started: r.opts.Now().UTC()}
+	err = r.restoreFrom(c.Context, opts, root, &note)
+	r.noteRun(c.Context, opts.StateDir, note, err)
+	return err
+}
+
+// restoreFrom opens the repository and restores.
+func (r *run) restoreFrom(ctx context.Context, opts mysqlbackup.RestoreOptions, root string, note *runNote) error {
+	repo, err := openRepository(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -62,11 +71,12 @@ func (r *run) restore(c *cli.Context) error {
 	if opts.Topology == nil {
 		opts.Topology = shardName{opts.Keyspace, opts.Shard}.record(repo)
 	}
-	result, err := mysqlbackup.Restore(c.Context, opts)
+	result, err := mysqlbackup.Restore(ctx, opts)
 	r.out.End()
 	if result == nil {
 		return err
 	}
+	note.Backup = result.Manifest.Name.String()
 	r.tellRestore(result, opts.Mode)
 	if errors.Is(err, mysqlbackup.ErrPutBack) {
 		return &codedError{err, exitGoodNotPutBack}

@@ -1,11 +1,15 @@
 package commands_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -51,6 +55,9 @@ func TestServerScripts(t *testing.T) {
 					"killed":   kill,
 					"reset":    stopAndEmpty,
 					"position": comparePosition,
+					"fetch":    fetch,
+
+					"stopreplica": stopReplica,
 				},
 			})
 		})
@@ -74,9 +81,39 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 	env.Setenv("REPLICA", replica.DefaultsFile)
 	env.Setenv("TARGET", target.DefaultsFile)
 	env.Setenv("TARGET_DATA", target.Datadir)
+	env.Setenv("LISTEN", fmt.Sprintf("127.0.0.1:%d", mysqltest.FreePort(t)))
 	config := fmt.Sprintf(serverConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, primary.Program,
 		mysqltest.ReplUser, primary.ReplPasswordFile)
 	return os.WriteFile(filepath.Join(env.WorkDir, "config.yaml"), []byte(config), 0o600)
+}
+
+// stopReplica is "stopreplica SERVER": its replication is stopped.
+func stopReplica(ts *testscript.TestScript, _ bool, args []string) {
+	srv, tb := server(ts, args[0])
+	srv.Exec(tb, map[replication.Flavor]string{replication.MySQL: "STOP REPLICA", replication.MariaDB: "STOP SLAVE"}[srv.Flavor])
+}
+
+// fetch is "fetch CODE URL": it asks until somebody answers, with that code.
+// The answer can be matched in the file "answer".
+func fetch(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fetch CODE URL")
+	}
+	var response *http.Response
+	var err error
+	for range 100 {
+		if response, err = http.Get(args[1]); err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Check(err)
+	text, err := io.ReadAll(response.Body)
+	ts.Check(errors.Join(err, response.Body.Close()))
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), text, 0o600))
+	if got := strconv.Itoa(response.StatusCode); got != args[0] {
+		ts.Fatalf("got %s, want %s: %s", got, args[0], text)
+	}
 }
 
 // server returns the story's server of a name, and its test.

@@ -74,6 +74,7 @@ type backupRun struct {
 	layout  *layout
 	journal *journal
 	keeper  *keeper
+	lease   *lease // of the shard
 	index   *index.Index
 	session *cas.Session
 	writer  *cas.Writer

@@ -176,9 +176,12 @@ func (b *backupRun) openStore(ctx context.Context) error {
 	if err := b.reserve(ctx); err != nil {
 		return err
 	}
+	if err := b.takeLease(ctx); err != nil {
+		return err
+	}
 	chunks, err := index.Open(ctx, b.Store.CacheDir, b.Store.Repo)
 	if err != nil {
-		return err
+		return errors.Join(err, b.lease.release(ctx))
 	}
 	for _, problem := range chunks.Problems() {
 		b.Progress.Warn(problem.Error())
@@ -217,7 +220,8 @@ func (b *backupRun) reserve(ctx context.Context) error {
 // closeStore brings the index up to date with what was written, whether or not
 // it was published: the next run need not store it again.
 func (b *backupRun) closeStore(ctx context.Context) error {
-	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close())
+	calm := context.WithoutCancel(ctx)
+	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(calm), b.index.Close(), b.lease.release(calm))
 }
 
 // tablespaces lists the absolute paths of InnoDB's files as the server knows

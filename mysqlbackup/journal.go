@@ -64,8 +64,7 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 	if err := durable.New(durable.OS()).MkdirAll(stateDir, 0o700); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("make the state folder: %w", err), "give a folder that can be written with --state-dir")
 	}
-	sum := blake3.Sum256([]byte(realPath(datadir)))
-	j := &journal{path: filepath.Join(stateDir, fmt.Sprintf("journal-%x.json", sum[:8]))}
+	j := &journal{path: journalPath(stateDir, datadir)}
 	if j.lock, err = os.OpenFile(j.path+".lock", os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("open the journal's lock: %w", err), "give a folder that can be written with --state-dir")
 	}
@@ -79,6 +78,12 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 		return nil, errors.Join(err, j.lock.Close())
 	}
 	return j, nil
+}
+
+// journalPath is where the journal of a data directory is.
+func journalPath(stateDir, datadir string) string {
+	sum := blake3.Sum256([]byte(realPath(datadir)))
+	return filepath.Join(stateDir, fmt.Sprintf("journal-%x.json", sum[:8]))
 }
 
 // realPath returns a path without symbolic links, so that a folder has one
@@ -111,11 +116,14 @@ func (j *journal) noteHolder() error {
 	if err := j.lock.Truncate(0); err != nil {
 		return fmt.Errorf("note the lock's holder: %w", err)
 	}
-	if _, err := j.lock.WriteAt(fmt.Appendf(nil, "process %d", os.Getpid()), 0); err != nil {
+	if _, err := j.lock.WriteAt([]byte(holderNote(os.Getpid())), 0); err != nil {
 		return fmt.Errorf("note the lock's holder: %w", err)
 	}
 	return nil
 }
+
+// holderNote is what the lock file says of its holder.
+func holderNote(pid int) string { return fmt.Sprintf("process %d", pid) }
 
 func (j *journal) read() error {
 	data, err := os.ReadFile(j.path)

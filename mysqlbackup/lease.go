@@ -1,0 +1,133 @@
+package mysqlbackup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/hint"
+)
+
+// leaseTime is how long the word of a host counts that backs up a shard. It is
+// given again at half of it.
+const leaseTime = time.Hour
+
+// lease is the word of a host, kept in the repository, that it backs up a
+// shard, so that not all replicas of the shard are stopped at once. It is
+// advice: two hosts that ask in the same moment may both get it, and nothing
+// but convenience rests on it. A host that dies keeps it until it expires; the
+// same tablet takes it over at once.
+type lease struct {
+	repo *cas.Repository
+	name string
+	now  func() time.Time
+	leaseRecord
+	stop chan struct{}
+	done chan struct{}
+}
+
+// leaseRecord is the value; the zero one says that nobody has the lease.
+type leaseRecord struct {
+	Holder  string    `json:"holder"` // alias of the tablet
+	Host    string    `json:"host"`
+	Until   time.Time `json:"until"`
+	Session string    `json:"session"` // tells two runs of one tablet apart
+}
+
+func (b *backupRun) leaseName() string {
+	return "shards/" + string(b.Keyspace) + "/" + string(b.Shard) + "/backup"
+}
+
+// takeLease takes the shard's lease; the error is an [ErrBusy] if another
+// tablet has it.
+func (b *backupRun) takeLease(ctx context.Context) error {
+	l := &lease{repo: b.Store.Repo, name: b.leaseName(), now: b.Now, stop: make(chan struct{}), done: make(chan struct{})}
+	l.leaseRecord = leaseRecord{Holder: b.Alias.String(), Host: b.Host, Session: string(b.record.Key())}
+	other, err := l.read(ctx)
+	if err != nil {
+		return err
+	}
+	if other.Holder != "" && other.Holder != l.Holder && b.Now().Before(other.Until) {
+		return busyShard(b, other)
+	}
+	if err := l.write(ctx); err != nil {
+		return err
+	}
+	if other, err = l.read(ctx); err != nil {
+		return err
+	}
+	if other.Session != l.Session { // another came in between, and was later
+		return busyShard(b, other)
+	}
+	b.lease = l
+	go l.keep(context.WithoutCancel(ctx))
+	return nil
+}
+
+func busyShard(b *backupRun, other leaseRecord) error {
+	return hint.Wrap(as(ErrBusy, fmt.Errorf("tablet %s on %s backs up %s/%s: one at a time per shard", other.Holder, other.Host, b.Keyspace, b.Shard)),
+		fmt.Sprintf("wait for it, or retry with --retry; if it has died, its word expires at %s", other.Until.UTC().Format(time.RFC3339)))
+}
+
+func (l *lease) read(ctx context.Context) (leaseRecord, error) {
+	var r leaseRecord
+	text, _, err := l.repo.Value(ctx, l.name)
+	if errors.Is(err, cas.ErrNotFound) {
+		return r, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read who backs up the shard: %w", err)
+	}
+	return r, nil
+}
+
+func (l *lease) write(ctx context.Context) error {
+	l.Until = l.now().Add(leaseTime).UTC()
+	return l.set(ctx, l.leaseRecord)
+}
+
+func (l *lease) set(ctx context.Context, r leaseRecord) error {
+	text, err := json.Marshal(r)
+	if err == nil {
+		_, err = l.repo.SetValue(ctx, l.name, text)
+	}
+	if err != nil {
+		return fmt.Errorf("tell that the shard is backed up: %w", err)
+	}
+	return nil
+}
+
+// keep gives the word again until the lease is released.
+func (l *lease) keep(ctx context.Context) {
+	defer close(l.done)
+	ticker := time.NewTicker(leaseTime / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-ticker.C:
+			_ = l.write(ctx) // advice; the next tick tries again
+		}
+	}
+}
+
+// release gives the lease up, if it is still held.
+func (l *lease) release(ctx context.Context) error {
+	if l == nil {
+		return nil
+	}
+	close(l.stop)
+	<-l.done
+	now, err := l.read(ctx)
+	if err != nil || now.Session != l.Session {
+		return err
+	}
+	return l.set(ctx, leaseRecord{})
+}

@@ -1,0 +1,95 @@
+package mysqlbackup
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/cas/mem"
+	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// leaseRun returns a run of a tablet as far as a lease is concerned.
+func leaseRun(repo *cas.Repository, uid uint32) *backupRun {
+	b := &backupRun{BackupOptions: BackupOptions{
+		Store: Store{Repo: repo}, Keyspace: "commerce", Shard: "-80", Alias: manifest.TabletAlias{Cell: "zone1", UID: uid},
+		Host: "db", Now: time.Now,
+	}}
+	b.record.Keyspace, b.record.Shard = b.Keyspace, b.Shard
+	b.record.Name = manifest.NewName(b.Now(), b.Alias)
+	return b
+}
+
+func TestLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		repo, err := cas.Create(t.Context(), new(mem.Backend), cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		take := func(uid uint32) *backupRun {
+			t.Helper()
+			b := leaseRun(repo, uid)
+			if err := b.takeLease(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		release := func(b *backupRun) {
+			t.Helper()
+			if err := b.lease.release(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		busy := func(uid uint32) {
+			t.Helper()
+			if err := leaseRun(repo, uid).takeLease(t.Context()); !errors.Is(err, ErrBusy) || len(hint.Of(err)) != 1 {
+				t.Errorf("got %v, want a busy one with a hint", err)
+			}
+		}
+		first := take(101)
+		busy(102)
+		time.Sleep(5 * leaseTime) // it is renewed
+		busy(102)
+		release(first)
+		second := take(102)
+		busy(101)
+
+		// Its own tablet takes it over; what the earlier run does then changes nothing.
+		time.Sleep(time.Second)
+		again := take(102)
+		release(second)
+		busy(101)
+		release(again)
+
+		// One that has died keeps it until it expires.
+		dead := take(101)
+		close(dead.lease.stop)
+		<-dead.lease.done
+		busy(102)
+		time.Sleep(leaseTime + time.Second)
+		release(take(102))
+		release(take(101))
+		var none *lease
+		if err := none.release(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLeaseUnreadable(t *testing.T) {
+	repo, err := cas.Create(t.Context(), new(mem.Backend), cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := leaseRun(repo, 101)
+	if _, err := repo.SetValue(t.Context(), b.leaseName(), []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.takeLease(t.Context()); err == nil {
+		t.Error("it was taken")
+	}
+}
