@@ -83,6 +83,7 @@ func (r *run) app() *cli.App {
 			r.initCommand(),
 			r.backupCommand(),
 			r.restoreCommand(),
+			r.verifyCommand(),
 			r.recoverCommand(),
 			r.healthCommand(),
 			r.statusCommand(),

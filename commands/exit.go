@@ -49,7 +49,7 @@ func exitTable() []exitMeaning {
 		{exitNoBackup, "no backup of that shard at all"},
 		{exitNotServing, "the server does not serve (health)"},
 		{exitNoRepository, "no repository at the root"},
-		{exitDamaged, "damaged repository"},
+		{exitDamaged, "damaged repository, or a backup that failed its drill"},
 		{exitBusy, "busy: another run works on this server or shard"},
 		{exitInterrupted, "interrupted, everything put back"},
 	}
@@ -62,6 +62,14 @@ type codedError struct {
 }
 
 func (e *codedError) Unwrap() error { return e.error }
+
+// withCode gives err a code if it is of a kind.
+func withCode(err, kind error, code int) error {
+	if errors.Is(err, kind) {
+		return &codedError{err, code}
+	}
+	return err
+}
 
 // exitCode returns the exit code for the error that a run returned. What has
 // been left undone on a server counts more than why.
@@ -107,6 +115,7 @@ func exitSentinels() []exitSentinel {
 		{mysqlbackup.ErrPutBack, exitFailedNotPutBack},
 		{mysqlbackup.ErrBusy, exitBusy},
 		{mysqlbackup.ErrMarked, exitMarked},
+		{mysqlbackup.ErrDrill, exitDamaged},
 		{mysqlbackup.ErrNoUsableBackup, exitNoUsableBackup},
 		{mysqlbackup.ErrNoBackup, exitNoBackup},
 		{mysqlbackup.ErrRefused, exitRefused},

@@ -46,8 +46,12 @@ func serviceFlags() []cli.Flag {
 		textFlag("mysqlctl-socket", "`FILE` on which mysqlctld listens, if it is not mysqlctl.sock beside the defaults file"),
 		textFlag("mysqld", "`PROGRAM` of the server, to start it directly; it is stopped by SQL then"),
 		timeFlag("stop-timeout", time.Hour, "longest `TIME` that stopping the server may take"),
-		timeFlag("start-timeout", time.Hour, "longest `TIME` that starting the server may take, recovery included"),
+		startTimeoutFlag(),
 	}
+}
+
+func startTimeoutFlag() cli.Flag {
+	return timeFlag("start-timeout", time.Hour, "longest `TIME` that starting the server may take, recovery included")
 }
 
 // replicationFlags name the account with which replicas connect.

@@ -22,6 +22,8 @@ var (
 	ErrBusy = errors.New("busy")
 	// ErrMarked: done, but the backup is marked.
 	ErrMarked = errors.New("marked")
+	// ErrDrill: a restore drill has shown that something is wrong with the backup.
+	ErrDrill = errors.New("drill failed")
 	// ErrPutBack: the server is not as it was, or has not caught up. If the run
 	// has a result too, its backup is good.
 	ErrPutBack = errors.New("not put back")

@@ -52,6 +52,10 @@ const (
 	StepProof     Step = "proof"
 )
 
+// StepCheckTables is a step of [Verify], which has StepPreflight, StepFiles,
+// StepFenced, StepPosition, this one, StepCatchUp and StepPublish.
+const StepCheckTables Step = "check-tables"
+
 // BackupSteps are the steps of [Backup] in their order, without [StepDrain] and
 // [StepServe].
 func BackupSteps() []Step {

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 // childRun is a backup or a restore that ends by SIGKILL when a step begins.
 type childRun struct {
-	Restore                  bool
+	Restore, Verify          bool
 	Force                    bool // of a restore
 	Root, CacheDir, StateDir string
 	Server                   *mysqltest.Server // its exported fields
@@ -73,6 +73,10 @@ func runChild(text string) error {
 			select {} // it is delivered at once, to all threads
 		}
 	}}
+	if c.Verify {
+		_, err = mysqlbackup.Verify(ctx, b.verifyOptions(childTB{}, c.Server))
+		return err
+	}
 	if !c.Restore {
 		_, err = mysqlbackup.Backup(ctx, b.backupOptions(childTB{}, c.Server))
 		return err

@@ -71,21 +71,26 @@ func (t *target) setOwner(name string) error {
 		what = "user in " + t.defaults.Path
 	}
 	if name != "" {
-		account, err := user.Lookup(name)
-		if err != nil {
-			account, err = user.LookupId(name)
-		}
-		if err != nil {
-			return refuse("%s: there is no user %q", what, name)
-		}
-		uid, err1 := strconv.Atoi(account.Uid)
-		gid, err2 := strconv.Atoi(account.Gid)
-		if err := errors.Join(err1, err2); err != nil {
+		var err error
+		if t.uid, t.gid, err = lookupUser(name); err != nil {
 			return refuse("%s: %v", what, err)
 		}
-		t.uid, t.gid = uid, gid
 	}
 	return t.checkOwner()
+}
+
+// lookupUser returns a user's number and that of his group.
+func lookupUser(name string) (uid, gid int, err error) {
+	account, err := user.Lookup(name)
+	if err != nil {
+		account, err = user.LookupId(name)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("there is no user %q", name)
+	}
+	uid, err1 := strconv.Atoi(account.Uid)
+	gid, err2 := strconv.Atoi(account.Gid)
+	return uid, gid, errors.Join(err1, err2)
 }
 
 func (t *target) checkOwner() error {
@@ -125,19 +130,28 @@ func skipsLTS(from, to replication.Version) bool {
 	return from.Flavor == replication.MySQL && from.Major == 8 && from.Minor < 4 && to.Major > 8
 }
 
-// checkServer compares the backup with the configuration of this server.
-func (t *target) checkServer(r *refusals, m *manifest.Manifest) {
-	if m.Server.Flavor != t.version.Flavor {
-		r.add("the backup is of a %s server, %s is here", m.Server.Flavor, t.version)
-		return
+// checkVersions refuses a backup on whose files a server of this version can't
+// start; false: not even the flavor is the same.
+func checkVersions(r *refusals, m *manifest.Manifest, here replication.Version) bool {
+	if m.Server.Flavor != here.Flavor {
+		r.add("the backup is of a %s server, %s is here", m.Server.Flavor, here)
+		return false
 	}
 	was, err := replication.ParseVersion(m.Server.Version, m.Server.VersionComment)
 	r.addErr(err)
-	if err == nil && was.Compare(t.version) > 0 {
-		r.add("the backup is of %s, newer than the %s here: servers can't go back", was, t.version)
+	if err == nil && was.Compare(here) > 0 {
+		r.add("the backup is of %s, newer than the %s here: servers can't go back", was, here)
 	}
-	if err == nil && skipsLTS(was, t.version) {
-		r.addHint("restore with MySQL 8.4 first, and upgrade from there", "the backup is of %s: %s can't start on its files", was, t.version)
+	if err == nil && skipsLTS(was, here) {
+		r.addHint("restore with MySQL 8.4 first, and upgrade from there", "the backup is of %s: %s can't start on its files", was, here)
+	}
+	return true
+}
+
+// checkServer compares the backup with the configuration of this server.
+func (t *target) checkServer(r *refusals, m *manifest.Manifest) {
+	if !checkVersions(r, m, t.version) {
+		return
 	}
 	cnf := "set it in " + t.defaults.Path
 	if m.Server.PageSize != t.layout.pageSize {
