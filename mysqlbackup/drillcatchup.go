@@ -23,7 +23,7 @@ func (d *drillRun) catchUp(ctx context.Context) error {
 	if err := d.enableAccounts(ctx); err != nil {
 		return fmt.Errorf("catch up with %s: %w", d.primary, err)
 	}
-	proof, err := d.follow(ctx)
+	proof, err := d.followPrimary(ctx)
 	var hopeless *hopelessError
 	switch {
 	case errors.As(err, &hopeless):
@@ -66,8 +66,8 @@ func (d *drillRun) enableAccounts(ctx context.Context) error {
 	return err
 }
 
-// follow points the server at the primary and waits until it has caught up.
-func (d *drillRun) follow(ctx context.Context) (*Proof, error) {
+// followPrimary points the server at the primary and waits until it has caught up.
+func (d *drillRun) followPrimary(ctx context.Context) (*Proof, error) {
 	if err := d.resetReplication(ctx, d.srv); err != nil {
 		return nil, err
 	}

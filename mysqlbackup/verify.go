@@ -325,7 +325,7 @@ func (d *drillRun) blameTables() {
 
 // restore writes the files.
 func (d *drillRun) restore(ctx context.Context) error {
-	if err := d.target.makeFolders(); err != nil {
+	if err := errors.Join(d.target.makeFolders(), d.target.withhold()); err != nil {
 		return err
 	}
 	a := &assembler{target: d.target, reader: d.reader, workers: d.Concurrency, progress: d.Progress, roots: d.chosen.Roots}
@@ -435,7 +435,7 @@ func (d *drillRun) cleanUp(ctx context.Context, result *VerifyResult) error {
 	}
 	if d.opts.Keep && result != nil && ctx.Err() == nil {
 		result.Folder = d.scratch.folder
-		return d.scratch.unlock()
+		return errors.Join(d.target.release(), d.scratch.unlock())
 	}
 	return d.scratch.remove()
 }
