@@ -61,5 +61,11 @@ func (k Key) String() string { return string(k) }
 // Shard returns the key's shard, "keyspace/shard".
 func (k Key) Shard() string { return path.Dir(string(k)) }
 
+// Keyspace returns the first part of the key.
+func (k Key) Keyspace() string { return path.Dir(k.Shard()) }
+
+// ShardName returns the part of the key between keyspace and name.
+func (k Key) ShardName() string { return path.Base(k.Shard()) }
+
 // Name returns the last part of the key.
 func (k Key) Name() string { return path.Base(string(k)) }

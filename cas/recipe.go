@@ -20,6 +20,9 @@ const (
 	maxLeaves      = 4 << 20 // of one file: 256 TiB in chunks of 64 KiB
 )
 
+// MaxLevel is the highest level of a node: leaves have level 0.
+const MaxLevel = 3
+
 // Leaves returns the number of leaves of a file's recipe.
 func Leaves(size int64, chunkSize int) int {
 	chunks := ceilDiv(size, int64(chunkSize))
@@ -63,8 +66,8 @@ func parseNode(data []byte, level uint8, count int) ([]ID, error) {
 	if got := int(binary.LittleEndian.Uint16(data[6:])); got != count {
 		return nil, nodeError("has %d entries, want %d", got, count)
 	}
-	if len(data) != nodeSize(count) {
-		return nil, nodeError("has %d bytes, want %d", len(data), nodeSize(count))
+	if len(data) != NodeSize(count) {
+		return nil, nodeError("has %d bytes, want %d", len(data), NodeSize(count))
 	}
 	ids := make([]ID, count)
 	for i := range ids {
@@ -79,7 +82,8 @@ func nodeError(format string, args ...any) error {
 	return &CorruptError{Name: "recipe node", Reason: fmt.Sprintf(format, args...)}
 }
 
-func nodeSize(count int) int { return nodeHeaderSize + count*len(ID{}) }
+// NodeSize returns the length of a node of so many entries, in bytes.
+func NodeSize(count int) int { return nodeHeaderSize + count*len(ID{}) }
 
 // PutLeaf stores a leaf: the IDs of 1 to NodeFanout consecutive chunks of a
 // file. All leaves of a file but the last are full.
@@ -174,6 +178,15 @@ func (r *Reader) Leaf(ctx context.Context, leaf ID, count int) ([]ID, error) {
 	return r.node(ctx, leaf, 0, count)
 }
 
+// Node returns the entries of a node of any level; see Leaf. A file's size says
+// how many there are.
+func (r *Reader) Node(ctx context.Context, id ID, level uint8, count int) ([]ID, error) {
+	if count < 1 || count > NodeFanout || level > MaxLevel {
+		return nil, fmt.Errorf("read recipe node %s: level %d, %d entries", id.Short(), level, count)
+	}
+	return r.node(ctx, id, level, count)
+}
+
 func (r *Reader) node(ctx context.Context, id ID, level uint8, count int) ([]ID, error) {
 	if count == 1 {
 		return []ID{id}, nil
@@ -181,7 +194,7 @@ func (r *Reader) node(ctx context.Context, id ID, level uint8, count int) ([]ID,
 	if id.IsZero() {
 		return make([]ID, count), nil
 	}
-	data, err := r.Chunk(ctx, id, nodeSize(count))
+	data, err := r.Chunk(ctx, id, NodeSize(count))
 	if err != nil {
 		return nil, fmt.Errorf("read recipe: %w", err)
 	}

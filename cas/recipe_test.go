@@ -14,8 +14,8 @@ func TestNode(t *testing.T) {
 			ids[n] = Sum([]byte{byte(n)})
 		}
 		data := encodeNode(3, ids)
-		if len(data) != nodeSize(count) {
-			t.Errorf("node of %d has %d bytes, want %d", count, len(data), nodeSize(count))
+		if len(data) != NodeSize(count) {
+			t.Errorf("node of %d has %d bytes, want %d", count, len(data), NodeSize(count))
 		}
 		got, err := parseNode(data, 3, count)
 		if err != nil || len(got) != count || got[count-1] != ids[count-1] {

@@ -11,7 +11,10 @@ import (
 
 // Memory is an index of packs that does not change: in memory if they are few,
 // else in a temporary file. Safe for concurrent use. The caller closes it.
-type Memory struct{ parts parts }
+type Memory struct {
+	parts parts
+	lost  []error // packs that were asked for and could not be read; set once
+}
 
 // OfPacks is [OfPacksIn] with the system's folder for temporary files.
 func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
@@ -82,7 +85,11 @@ func distinct(ids []cas.ID) []cas.ID {
 // ErrNotFound is one of the temporary file.
 func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	r := resolver{copies: m.parts.copies}
-	return r.find(question{id, below})
+	chain, err := r.find(question{id, below})
+	if errors.Is(err, cas.ErrNotFound) {
+		err = m.because(err)
+	}
+	return chain, err
 }
 
 // Stats returns how much is in the index.

@@ -17,6 +17,7 @@ import (
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // restored is a backup and the folders that it goes to.
@@ -380,7 +381,7 @@ func TestRestoreMissingChunk(t *testing.T) {
 	}
 }
 
-// readFiles takes what seal stores, and refuses what is not that.
+// walk.Files takes what seal stores, and refuses what is not that.
 func TestReadFiles(t *testing.T) {
 	v := newVault(t, testChunk)
 	files := make([]manifest.File, 0, 100)
@@ -398,7 +399,7 @@ func TestReadFiles(t *testing.T) {
 	}
 	reader := v.reader(t)
 	list := manifest.FileList{Count: 100, Size: int64(text.Len()), ChunkSize: testChunk, Root: root}
-	got, err := readFiles(t.Context(), reader, list)
+	got, err := walk.Files(t.Context(), reader, list)
 	if diff := cmp.Diff(files, got); err != nil || diff != "" {
 		t.Errorf("%v; files (-want +got):\n%s", err, diff)
 	}
@@ -406,14 +407,14 @@ func TestReadFiles(t *testing.T) {
 		"count":         func(l *manifest.FileList) { l.Count++ },
 		"shorter":       func(l *manifest.FileList) { l.Size-- },
 		"longer":        func(l *manifest.FileList) { l.Size++ },
-		"too long":      func(l *manifest.FileList) { l.Size = maxFileList + 1 },
-		"zeros":         func(l *manifest.FileList) { l.Root, l.Size = cas.ID{}, maxFileList },
+		"too long":      func(l *manifest.FileList) { l.Size = 4<<30 + 1 },
+		"zeros":         func(l *manifest.FileList) { l.Root, l.Size = cas.ID{}, 4<<30 },
 		"another chunk": func(l *manifest.FileList) { l.Root = cas.Sum([]byte("x")) },
 		"chunk size":    func(l *manifest.FileList) { l.ChunkSize *= 2 },
 	} {
 		bad := list
 		change(&bad)
-		if _, err := readFiles(t.Context(), reader, bad); err == nil {
+		if _, err := walk.Files(t.Context(), reader, bad); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

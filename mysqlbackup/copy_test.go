@@ -25,6 +25,7 @@ import (
 	"github.com/shardseed/shardseed/cas/mem"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // quiet is a Progress that keeps warnings and counts bytes.
@@ -434,12 +435,12 @@ func TestStoreBytes(t *testing.T) {
 	}
 	reader := v.reader(t)
 	for _, s := range all {
-		leaves, err := reader.LeafIDs(t.Context(), s.root, int64(len(s.data)), testChunk)
+		list := manifest.FileList{Size: int64(len(s.data)), ChunkSize: testChunk, Root: s.root}
+		content, err := walk.Open(t.Context(), reader, list)
 		if err != nil {
 			t.Fatal(err)
 		}
-		list := manifest.FileList{Size: int64(len(s.data)), ChunkSize: testChunk, Root: s.root}
-		if err := iotest.TestReader(&listReader{ctx: t.Context(), reader: reader, list: list, leaves: leaves}, s.data); err != nil {
+		if err := iotest.TestReader(content, s.data); err != nil {
 			t.Errorf("%d bytes: %v", len(s.data), err)
 		}
 	}

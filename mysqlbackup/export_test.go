@@ -7,6 +7,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // ListFiles returns the list of files of a backup, as a restore reads it.
@@ -16,6 +17,6 @@ func ListFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) 
 		return nil, err
 	}
 	reader := repo.NewReader(chunks)
-	files, err := readFiles(ctx, reader, m.Files)
+	files, err := walk.Files(ctx, reader, m.Files)
 	return files, errors.Join(err, reader.Close(), chunks.Close())
 }

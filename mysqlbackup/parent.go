@@ -6,6 +6,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // parent is the backup that a new one is compared with, chunk by chunk at the
@@ -58,7 +59,7 @@ func (b *backupRun) readParent(ctx context.Context, key cas.Key) (*parent, error
 	if err != nil {
 		return nil, err
 	}
-	files, err := readFiles(ctx, b.reader, m.Files)
+	files, err := walk.Files(ctx, b.reader, m.Files)
 	if err != nil {
 		return nil, fmt.Errorf("read backup %s: %w", m.Name, err)
 	}

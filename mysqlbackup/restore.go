@@ -13,6 +13,7 @@ import (
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // RestoreMode says where a restore ends.
@@ -169,11 +170,11 @@ func (r *restoreRun) closeStore() error { return errors.Join(r.reader.Close(), r
 // openFiles reads the list of files, from the directories of the packs that
 // the manifest names alone.
 func (r *restoreRun) openFiles(ctx context.Context) (err error) {
-	if r.chunks, err = index.OfPacksIn(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
+	if r.chunks, err = index.OfBackupIn(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
 		return err
 	}
 	r.reader = r.Store.Repo.NewReader(r.chunks)
-	r.files, err = readFiles(ctx, r.reader, r.chosen.Files)
+	r.files, err = walk.Files(ctx, r.reader, r.chosen.Files)
 	if err != nil {
 		return errors.Join(err, r.closeStore())
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // Usage is what the files of one backup, or of several, take in the repository.
@@ -67,7 +68,7 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 	for _, m := range backups {
 		packs = append(packs, m.Packs...)
 	}
-	chunks, err := index.OfPacks(ctx, repo, packs)
+	chunks, err := index.OfBackup(ctx, repo, packs)
 	if err != nil {
 		return nil, Usage{}, err
 	}
@@ -75,8 +76,8 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 	defer func() { err = errors.Join(err, m.reader.Close(), chunks.Close()) }()
 	for _, backup := range backups {
 		m.backup++
-		m.one = Usage{}
-		if err := m.walk(ctx, backup); err != nil {
+		m.one = Usage{Plain: backup.Totals.Plain}
+		if err := walk.Backup(ctx, m.reader, backup, m); err != nil {
 			return nil, Usage{}, fmt.Errorf("measure backup %s: %w", backup.Key(), err)
 		}
 		m.all.Plain += m.one.Plain
@@ -85,60 +86,28 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 	return each, m.all, nil
 }
 
-// walk counts all that a backup needs.
-func (m *meter) walk(ctx context.Context, backup *manifest.Manifest) error {
-	files, err := readFiles(ctx, m.reader, backup.Files)
-	if err != nil {
-		return err
+// Visit implements walk.Visitor: it counts the chunk.
+func (m *meter) Visit(p walk.Piece) (bool, error) {
+	err := m.count(p)
+	if err != nil && p.File != nil {
+		err = fmt.Errorf("%s: %w", p.File.Path, err)
 	}
-	list := manifest.File{Recipe: backup.Files.Root, Size: backup.Files.Size, ChunkSize: backup.Files.ChunkSize}
-	if err := m.file(ctx, &list, m.meta); err != nil {
-		return err
-	}
-	for i := range files {
-		if files[i].Kind != manifest.KindFile {
-			continue
-		}
-		m.one.Plain += files[i].Size
-		if err := m.file(ctx, &files[i], m.chunk); err != nil {
-			return fmt.Errorf("%s: %w", files[i].Path, err)
-		}
-	}
-	return nil
+	return true, err
 }
 
-// file counts the nodes of a recipe, and with use its chunks. The few nodes
-// between the root and the leaves of files above 64 GiB are left out.
-func (m *meter) file(ctx context.Context, f *manifest.File, use func(cas.ID) error) error {
-	leaves, err := m.reader.LeafIDs(ctx, f.Recipe, f.Size, f.ChunkSize)
-	if err != nil {
-		return err
+// Lost implements walk.Visitor: what cannot be read cannot be measured.
+func (m *meter) Lost(p walk.Piece, err error) error {
+	if p.File != nil {
+		return fmt.Errorf("%s: %w", p.File.Path, err)
 	}
-	if len(leaves) > 1 {
-		if err := m.meta(f.Recipe); err != nil {
-			return err
-		}
+	return err
+}
+
+func (m *meter) count(p walk.Piece) error {
+	if p.Kind == walk.Data {
+		return m.chunk(p.ID)
 	}
-	for n, leaf := range leaves {
-		if leaf.IsZero() {
-			continue
-		}
-		ids, err := m.reader.Leaf(ctx, leaf, cas.LeafChunks(f.Size, f.ChunkSize, n))
-		if err != nil {
-			return err
-		}
-		if len(ids) > 1 {
-			if err := m.meta(leaf); err != nil {
-				return err
-			}
-		}
-		for _, id := range ids {
-			if err := use(id); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return m.meta(p.ID)
 }
 
 // meta counts the frames of a chunk of metadata.
@@ -153,9 +122,6 @@ func (m *meter) meta(id cas.ID) error {
 
 // chunk counts a chunk of a file and the frames that it takes.
 func (m *meter) chunk(id cas.ID) error {
-	if id.IsZero() {
-		return nil
-	}
 	key := binary.LittleEndian.Uint64(id[:])
 	seen := m.seen[key]
 	if seen.counted == m.backup {
