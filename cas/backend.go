@@ -30,6 +30,10 @@ type Backend interface {
 	// is the top folder. An error in the middle is an error: a listing is
 	// complete or refused.
 	List(ctx context.Context, dir string) ([]Entry, error)
+
+	// Remove removes the blob durably; that there is none is a success. After
+	// an error it may be there or not. Only [Repository.Prune] calls it.
+	Remove(ctx context.Context, name string) error
 }
 
 // Blob is a staged blob: written in sequence, then published or discarded. One

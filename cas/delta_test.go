@@ -435,7 +435,7 @@ func TestRely(t *testing.T) {
 	if !w.Rely(ids) || !slices.Equal(w.Relied(), ids) {
 		t.Errorf("relies on %v, want %v", w.Relied(), ids)
 	}
-	backend.Remove(cas.PackName(packs[1].ID))
+	backend.Drop(cas.PackName(packs[1].ID))
 	if err := session.Commit(t.Context(), w, nil); !errors.Is(err, cas.ErrNotFound) || !strings.Contains(err.Error(), packs[1].ID.Short()) {
 		t.Errorf("commit without a pack: got %v", err)
 	}

@@ -2,7 +2,6 @@ package cas
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"strings"
@@ -85,32 +84,12 @@ func (r *Repository) readCondemned(ctx context.Context, m marks) error {
 
 // readPackList adds the IDs of a list of packs.
 func (r *Repository) readPackList(ctx context.Context, name string, into map[ID]struct{}) error {
-	o, err := readObject(ctx, r.backend, name, objectPackList)
+	list, err := r.packList(ctx, name)
 	if err != nil {
 		return err
 	}
-	ids, err := decodeIDs(o.payload)
-	if err != nil {
-		return &CorruptError{Name: name, Reason: err.Error()}
-	}
-	for _, id := range ids {
+	for _, id := range list.packs {
 		into[id] = struct{}{}
 	}
 	return nil
-}
-
-// decodeIDs reads a count and that many IDs.
-func decodeIDs(data []byte) ([]ID, error) {
-	if len(data) < 4 {
-		return nil, fmt.Errorf("list of %d bytes", len(data))
-	}
-	count := int64(binary.LittleEndian.Uint32(data))
-	if int64(len(data)) != 4+count*int64(len(ID{})) {
-		return nil, fmt.Errorf("list of %d bytes for %d IDs", len(data), count)
-	}
-	ids := make([]ID, count)
-	for i := range ids {
-		ids[i] = ID(data[4+i*len(ID{}):])
-	}
-	return ids, nil
 }

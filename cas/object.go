@@ -26,8 +26,10 @@ const (
 	objectForgotten objectKind = 4
 	objectConfig    objectKind = 5
 	objectValue     objectKind = 6
-	objectPackList  objectKind = 7 // gc/…: sorted pack IDs
-	objectDamaged   objectKind = 8 // damaged/<pack>
+	objectPackList  objectKind = 7  // gc/…: sorted pack IDs
+	objectDamaged   objectKind = 8  // damaged/<pack>
+	objectKeyList   objectKind = 10 // gc/…: sorted keys
+	objectBeat      objectKind = 11 // beats/…, readers/…
 )
 
 // version is that of the format and, as yet, of every kind of object in it.

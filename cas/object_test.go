@@ -167,10 +167,11 @@ func FuzzConfig(f *testing.F) {
 func FuzzPackList(f *testing.F) {
 	f.Add(EncodeIDs(nil))
 	f.Add(EncodeIDs([]ID{idOf("a"), idOf("b")}))
+	f.Add(packList{packs: []ID{idOf("a")}, keys: []Key{"ks/-80/1", "ks/-80/2"}}.encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ids, err := decodeIDs(data)
-		if err == nil && !bytes.Equal(EncodeIDs(ids), data) {
-			t.Errorf("%x was read as %v", data, ids)
+		list, err := decodePackList(data)
+		if err == nil && !bytes.Equal(list.encode(), data) && !bytes.Equal(EncodeIDs(list.packs), data) {
+			t.Errorf("%x was read as %v", data, list)
 		}
 	})
 }
@@ -178,12 +179,22 @@ func FuzzPackList(f *testing.F) {
 func TestPackListDamage(t *testing.T) {
 	data := EncodeIDs([]ID{idOf("a"), idOf("b")})
 	for n := range data {
-		if _, err := decodeIDs(data[:n]); err == nil {
+		if _, err := decodePackList(data[:n]); err == nil {
 			t.Errorf("cut to %d bytes: no error", n)
 		}
 	}
+	data = packList{packs: []ID{idOf("a")}, keys: []Key{"ks/-80/1", "ks/-80/2"}}.encode()
+	for n := range data {
+		list, err := decodePackList(data[:n])
+		if err == nil && (n != 4+32 || list.keys != nil) { // without keys, it is a list as final ones are
+			t.Errorf("with keys, cut to %d bytes: no error", n)
+		}
+	}
+	if list, err := decodePackList(data); err != nil || len(list.packs) != 1 || len(list.keys) != 2 {
+		t.Errorf("got %v, %v", list, err)
+	}
 	huge := binary.LittleEndian.AppendUint32(nil, 1<<32-1)
-	if _, err := decodeIDs(huge); err == nil {
+	if _, err := decodePackList(huge); err == nil {
 		t.Error("a count without IDs: no error")
 	}
 }

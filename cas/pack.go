@@ -75,6 +75,25 @@ func (h packHeader) encode() []byte {
 	return binary.LittleEndian.AppendUint32(buf, checksum(buf))
 }
 
+// parsePackSession returns the key in a pack's header, from the start of the
+// file.
+func parsePackSession(head []byte) (Key, error) {
+	if len(head) < packHeaderSize || string(head[:8]) != packMagic {
+		return "", fmt.Errorf("magic of the header is missing")
+	}
+	if v := binary.LittleEndian.Uint16(head[8:]); v != version {
+		return "", versionError("pack", v)
+	}
+	end := packHeaderSize + int(binary.LittleEndian.Uint16(head[12:]))
+	if len(head) < end+4 {
+		return "", fmt.Errorf("header of %d bytes ends before byte %d", end+4, len(head))
+	}
+	if got, want := checksum(head[:end]), binary.LittleEndian.Uint32(head[end:]); got != want {
+		return "", fmt.Errorf("header checksum %08x stored, %08x computed", want, got)
+	}
+	return ParseKey(string(head[packHeaderSize:end]))
+}
+
 // packTrailer is the last part of a pack file.
 type packTrailer struct {
 	kind        Kind

@@ -91,7 +91,7 @@ func TestChunkDamage(t *testing.T) {
 			t.Errorf("pack cut to %d bytes: got %v, want ErrCorrupt", n, err)
 		}
 	}
-	backend.Remove(name)
+	backend.Drop(name)
 	if _, err := newReader(t, repo, index).Chunk(t.Context(), f.ID, len(plain)); !errors.Is(err, cas.ErrNotFound) {
 		t.Errorf("pack gone: got %v, want ErrNotFound", err)
 	}
@@ -314,7 +314,7 @@ func TestDeltaChoosesShallowCopies(t *testing.T) {
 	if !errors.As(err, &corrupt) || corrupt.Want != cas.Sum(pages[0]) || corrupt.Pack != packs[0].ID || !strings.Contains(err.Error(), last.Short()) {
 		t.Errorf("damaged base: got %v, want an error that names chunk, base and pack", err)
 	}
-	backend.Remove(cas.PackName(packs[0].ID))
+	backend.Drop(cas.PackName(packs[0].ID))
 	_, err = newReader(t, repo, index).Chunk(t.Context(), last, 8192)
 	if !errors.Is(err, cas.ErrNotFound) || !strings.Contains(err.Error(), packs[0].ID.Short()) || !strings.Contains(err.Error(), last.Short()) {
 		t.Errorf("pack of the base gone: got %v, want an error that names chunk and pack", err)

@@ -106,7 +106,7 @@ func (r *Repository) revoked(ctx context.Context, key Key) (revoked bool, err er
 }
 
 // Shards returns "keyspace/shard" of every shard that ever had a backup,
-// sorted.
+// sorted. Keyspaces that begin with a dash are the program's own.
 func (r *Repository) Shards(ctx context.Context) ([]string, error) {
 	keyspaces, err := r.backend.List(ctx, "manifests")
 	if err != nil {
@@ -114,7 +114,7 @@ func (r *Repository) Shards(ctx context.Context) ([]string, error) {
 	}
 	var shards []string
 	for _, keyspace := range keyspaces {
-		if !keyspace.Dir || CheckPart(keyspace.Name) != nil {
+		if !keyspace.Dir || CheckPart(keyspace.Name) != nil || keyspace.Name[0] == '-' {
 			continue
 		}
 		entries, err := r.backend.List(ctx, "manifests/"+keyspace.Name)

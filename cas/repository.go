@@ -65,6 +65,7 @@ type Repository struct {
 	uuid     UUID
 	config   Config
 	features uint64 // flags found that forbid writing to this program
+	ignored  uint64 // flags found that it may ignore, but not when it deletes
 	decoders *decoders
 
 	randMu sync.Mutex
@@ -251,7 +252,7 @@ func (r *Repository) parseConfig(name string, body []byte) (UUID, error) {
 	if err := config.validate(); err != nil {
 		return uuid, &CorruptError{Name: name, Reason: err.Error()}
 	}
-	r.config, r.features = config, binary.LittleEndian.Uint64(body[32:])
+	r.config, r.features, r.ignored = config, binary.LittleEndian.Uint64(body[32:]), binary.LittleEndian.Uint64(body[40:])
 	return uuid, nil
 }
 

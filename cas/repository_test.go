@@ -215,7 +215,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"not a repository", func(b *mem.Backend) { b.Overwrite("FORMAT", []byte("x")) }, "FORMAT: first line"},
 		{"FORMAT too long", func(b *mem.Backend) { b.Overwrite("FORMAT", make([]byte, 5000)) }, "5000 bytes long"},
-		{"no configuration", func(b *mem.Backend) { b.Remove("config/0000000001") }, "no configuration"},
+		{"no configuration", func(b *mem.Backend) { b.Drop("config/0000000001") }, "no configuration"},
 		{"torn configuration", func(b *mem.Backend) { b.Overwrite("config/0000000001", []byte("SS")) }, "config/0000000001: 2 bytes long"},
 		{"short configuration", func(b *mem.Backend) {
 			b.Overwrite("config/0000000002", cas.EncodeObject(cas.ObjectConfig, make([]byte, 47)))

@@ -11,16 +11,19 @@ import (
 )
 
 // Session is one backup being written, from the reservation of its name to the
-// commit. It needs no end: a session that is not committed leaves nothing that
-// is listed, and its name is never used again.
+// commit. A session that is not committed leaves nothing that is listed, and its
+// name is never used again; it should be abandoned, so that garbage collection
+// need not find out by itself that nobody works on it any more. While it works
+// it should give signs of life: see [Session.Live].
 type Session struct {
 	repo   *Repository
 	key    Key
 	nonce  [16]byte
 	marked marks // as they were after the name was reserved
 
-	mu    sync.Mutex // held for the whole of Commit; guards ended
+	mu    sync.Mutex // held for the whole of Commit and Abandon; guards ended
 	ended error      // why Commit cannot be called any more
+	done  bool       // the register holds this session's commit
 }
 
 // Begin reserves the key for a new session. The note says for people who is
@@ -79,7 +82,27 @@ func (s *Session) Commit(ctx context.Context, w *Writer, record []byte) error {
 		s.ended = fmt.Errorf("commit %s: %w", s.key, err)
 		return s.ended
 	}
+	s.done = true
 	s.ended = fmt.Errorf("commit %s: it was committed already", s.key)
+	return nil
+}
+
+// Abandon ends a session that will not be committed: it creates the revocation
+// that garbage collection would create after having waited for signs of life.
+// After a commit, also one whose reply was lost, Abandon does nothing; after it,
+// Commit fails.
+func (s *Session) Abandon(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return nil
+	}
+	if s.ended == nil {
+		s.ended = fmt.Errorf("commit %s: the session was abandoned", s.key)
+	}
+	if _, err := s.repo.revoke(ctx, s.key, "abandoned by its writer"); err != nil {
+		return fmt.Errorf("abandon session %s: %w", s.key, err)
+	}
 	return nil
 }
 
@@ -94,6 +117,9 @@ func (s *Session) tryCommit(ctx context.Context, w *Writer, record []byte) error
 		return err
 	}
 	if err := s.checkPacks(ctx, w.Relied()); err != nil {
+		if now, outcomeErr := s.repo.outcome(ctx, s.key); outcomeErr == nil && now == revoked {
+			return ErrRevoked
+		}
 		return err
 	}
 	return s.publish(ctx, record)

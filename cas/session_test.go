@@ -195,7 +195,7 @@ func TestCommitNeedsItsPacks(t *testing.T) {
 		doom    func(*mem.Backend, cas.ID)
 		refused bool
 	}{
-		{"gone", func(b *mem.Backend, id cas.ID) { b.Remove(cas.PackName(id)) }, true},
+		{"gone", func(b *mem.Backend, id cas.ID) { b.Drop(cas.PackName(id)) }, true},
 		{"damaged", func(b *mem.Backend, id cas.ID) { b.Overwrite("damaged/"+id.String(), nil) }, true},
 		{"finally condemned", func(b *mem.Backend, id cas.ID) { b.Overwrite("gc/0000000001.final", list(id)) }, true},
 		{"condemned since", func(b *mem.Backend, id cas.ID) { b.Overwrite("gc/0000000001.condemned", list(id)) }, false},

@@ -256,6 +256,23 @@ func (w *Writer) put(ctx context.Context, kind Kind, c Chunk, base Chain, basePl
 	return Put{New: true, Stored: f.Size()}, nil
 }
 
+// copyFrame stores a frame as it is in another pack, unless this writer has
+// stored the chunk. The caller has verified what it decodes to.
+func (w *Writer) copyFrame(ctx context.Context, kind Kind, f Frame, payload []byte) error {
+	flight, err := w.claim(ctx, f.ID)
+	if err != nil || flight == nil {
+		return err
+	}
+	number, full, err := w.append(ctx, kind, &f, payload)
+	if err == nil && full != nil {
+		err = w.seal(ctx, full)
+	}
+	if err != nil {
+		err = fmt.Errorf("copy chunk %s: %w", f.ID.Short(), err)
+	}
+	return w.land(f, number, flight, err)
+}
+
 // lookup finds a chunk among those stored earlier: a copy whose packs, and those
 // of its bases, may be relied on. It returns nil if there is none.
 func (w *Writer) lookup(id ID, plainSize int) (Chain, error) {

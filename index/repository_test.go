@@ -155,7 +155,7 @@ func TestRealRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.backup("commerce/0/2026-08-04.000000.zone1-0000000101", func(w *cas.Writer) { s.put(w, a2, true) })
-	s.backend.Remove("packs/" + damaged.String()[:2] + "/" + damaged.String())
+	s.backend.Drop("packs/" + damaged.String()[:2] + "/" + damaged.String())
 	x, err = index.Rebuild(t.Context(), s.dir, s.repo)
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,7 @@ func TestBackend(t *testing.T, open func(testing.TB) cas.Backend) {
 		{"missing blobs", testMissing},
 		{"listing", testList},
 		{"names", testNames},
+		{"remove", testRemove},
 		{"canceled context", testCanceled},
 		{"read at", testReadAt},
 	}
@@ -168,6 +169,32 @@ func testMissing(t *testing.T, b cas.Backend) {
 	checkList(t, b, "no/such/folder")
 }
 
+func testRemove(t *testing.T, b cas.Backend) {
+	for _, name := range []string{"one", "folder/two", "folder/three"} {
+		mustPut(t, b, name, name)
+	}
+	for range 2 { // that there is none is a success
+		for _, name := range []string{"one", "folder/two", "never/was/there"} {
+			if err := b.Remove(t.Context(), name); err != nil {
+				t.Errorf("remove %s: %v", name, err)
+			}
+		}
+	}
+	for _, name := range []string{"one", "folder/two"} {
+		if _, err := b.Open(t.Context(), name); !errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("open %s after its removal: got %v, want ErrNotFound", name, err)
+		}
+	}
+	checkList(t, b, "folder", cas.Entry{Name: "three"})
+	if err := b.Remove(t.Context(), "folder"); err == nil {
+		if _, err := b.Open(t.Context(), "folder/three"); err != nil {
+			t.Errorf("a folder was removed with what is in it: %v", err)
+		}
+	}
+	mustPut(t, b, "one", "again")
+	checkContent(t, b, "one", "again")
+}
+
 func checkList(t *testing.T, b cas.Backend, dir string, want ...cas.Entry) {
 	t.Helper()
 	got, err := b.List(t.Context(), dir)
@@ -205,6 +232,9 @@ func testNames(t *testing.T, b cas.Backend) {
 		if _, err := b.Open(t.Context(), name); err == nil {
 			t.Errorf("open %q: no error", name)
 		}
+		if err := b.Remove(t.Context(), name); err == nil {
+			t.Errorf("remove %q: no error", name)
+		}
 	}
 	for _, dir := range []string{"", "..", "/", "a/../.."} {
 		if _, err := b.List(t.Context(), dir); err == nil {
@@ -226,12 +256,13 @@ func testCanceled(t *testing.T, b cas.Backend) {
 	_, stageErr := b.Stage(ctx)
 	for call, err := range map[string]error{
 		"put": b.Put(ctx, "new", nil), "publish": staged.Publish(ctx, "new"),
-		"open": openErr, "list": listErr, "stage": stageErr,
+		"open": openErr, "list": listErr, "stage": stageErr, "remove": b.Remove(ctx, "there"),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want context.Canceled", call, err)
 		}
 	}
+	checkContent(t, b, "there", "x")
 	if _, err := b.Open(t.Context(), "new"); !errors.Is(err, cas.ErrNotFound) {
 		t.Errorf("open after a canceled put: got %v, want ErrNotFound", err)
 	}

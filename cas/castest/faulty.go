@@ -21,8 +21,8 @@ const (
 )
 
 // Faulty is a backend whose n-th operation fails. Operations are the calls that
-// reach the store: Put, Stage, Open, List, a staged blob's Write and Publish,
-// and ReadAt. Safe for concurrent use.
+// reach the store: Put, Stage, Open, List, Remove, a staged blob's Write and
+// Publish, and ReadAt. Safe for concurrent use.
 type Faulty struct {
 	backend cas.Backend
 
@@ -152,4 +152,9 @@ func (f *Faulty) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 		return nil, err
 	}
 	return entries, nil
+}
+
+// Remove implements cas.Backend.
+func (f *Faulty) Remove(ctx context.Context, name string) error {
+	return f.do(func() error { return f.backend.Remove(ctx, name) })
 }

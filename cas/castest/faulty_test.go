@@ -14,8 +14,8 @@ func TestConformance(t *testing.T) {
 	castest.TestBackend(t, func(testing.TB) cas.Backend { return castest.NewFaulty(new(mem.Backend)) })
 }
 
-// operations are all that a Faulty counts, on blobs "old", which is there, and
-// "put" and "staged", which are not.
+// operations are all that a Faulty counts, on blobs "old" and "going", which are
+// there, and "put" and "staged", which are not.
 func operations(t *testing.T, b cas.Backend) []error {
 	ctx := t.Context()
 	errs := []error{b.Put(ctx, "put", []byte("x"))}
@@ -33,14 +33,15 @@ func operations(t *testing.T, b cas.Backend) []error {
 		_, err := staged.Write([]byte("x"))
 		errs = append(errs, err, staged.Publish(ctx, "staged"), staged.Discard())
 	}
-	return errs
+	return append(errs, b.Remove(ctx, "going"))
 }
 
 func TestFaulty(t *testing.T) {
 	for _, when := range []castest.When{castest.Before, castest.After} {
-		for n := range 8 { // there are 7 operations; with 0 none fails
+		for n := range 9 { // there are 8 operations; with 0 none fails
 			backend := new(mem.Backend)
 			backend.Overwrite("old", []byte("x"))
+			backend.Overwrite("going", []byte("x"))
 			faulty := castest.NewFaulty(backend)
 			faulty.FailAt(n, when)
 			errs := operations(t, faulty)
@@ -55,11 +56,14 @@ func TestFaulty(t *testing.T) {
 			if want := min(n, 1); failed != want {
 				t.Errorf("operation %d fails: %d failed, want %d", n, failed, want)
 			}
-			if n == 0 && faulty.Ops() != 7 {
-				t.Errorf("%d operations were counted, want 7", faulty.Ops())
+			if n == 0 && faulty.Ops() != 8 {
+				t.Errorf("%d operations were counted, want 8", faulty.Ops())
 			}
 			if n == 1 && (backend.Bytes("put") != nil) != (when == castest.After) {
 				t.Errorf("put failed at moment %d: blob is %q", when, backend.Bytes("put"))
+			}
+			if n == 8 && (backend.Bytes("going") == nil) != (when == castest.After) {
+				t.Errorf("remove failed at moment %d: blob is %q", when, backend.Bytes("going"))
 			}
 			if n == 7 && (backend.Bytes("staged") != nil) != (when == castest.After) {
 				t.Errorf("publish failed at moment %d: blob is %q", when, backend.Bytes("staged"))

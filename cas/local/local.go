@@ -184,6 +184,22 @@ func (r *reader) Expect(offset, size int64) {
 	_ = unix.Fadvise(int(r.Fd()), offset, size, unix.FADV_WILLNEED) // advice only
 }
 
+// Remove implements cas.Backend. The folder is synced also if the blob is gone:
+// whoever removed it may not have come to that.
+func (b *Backend) Remove(ctx context.Context, name string) error {
+	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
+		return err
+	}
+	err := b.system.Remove(b.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = b.system.SyncDir(b.path(path.Dir(name)))
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the folder is not there either
+		return nil
+	}
+	return err
+}
+
 // List implements cas.Backend. Names that begin with a dot are left out: they
 // are the file system's, or an administrator's.
 func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {

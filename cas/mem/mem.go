@@ -136,8 +136,17 @@ func (b *Backend) Overwrite(name string, data []byte) {
 	b.set(name, data)
 }
 
-// Remove removes a blob: what garbage collection or an accident does.
-func (b *Backend) Remove(name string) {
+// Remove implements cas.Backend.
+func (b *Backend) Remove(ctx context.Context, name string) error {
+	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
+		return err
+	}
+	b.Drop(name)
+	return nil
+}
+
+// Drop removes a blob: what an accident does.
+func (b *Backend) Drop(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.blobs, name)

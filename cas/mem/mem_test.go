@@ -26,7 +26,7 @@ func TestDamage(t *testing.T) {
 	if got := string(b.Bytes("b")); got != "abc" {
 		t.Errorf("got %q, want abc", got)
 	}
-	b.Remove("a")
+	b.Drop("a")
 	if got := b.Names(); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("names: got %v, want b", got)
 	}

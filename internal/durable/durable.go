@@ -128,6 +128,9 @@ func (s System) Remove(path string) error {
 	return s.calls.SyncDir(filepath.Dir(path))
 }
 
+// SyncDir makes the names in a folder durable.
+func (s System) SyncDir(dir string) error { return s.calls.SyncDir(dir) }
+
 // Staged is a file without its final name. One goroutine at a time.
 type Staged struct {
 	calls Calls
