@@ -38,7 +38,6 @@ const tiers = int(tierGone) // that count
 // censusPack is a pack.
 type censusPack struct {
 	id     ID
-	kind   Kind
 	tier   tier
 	size   int64 // of the file, bytes
 	all    int64 // bytes of all frames
@@ -77,14 +76,17 @@ const (
 
 func newCensus() *census { return &census{ordinal: map[ID]uint32{}} }
 
-// add takes in a pack, once.
-func (c *census) add(pack *Pack, in tier) error {
-	if _, known := c.ordinal[pack.ID]; known {
-		return nil
-	}
-	number := uint32(len(c.packs))
-	c.ordinal[pack.ID] = number
-	p := censusPack{id: pack.ID, kind: pack.Kind, tier: in, size: pack.Size, count: uint32(len(pack.Frames))}
+// reserve gives a pack that is not known its number. It does not count yet.
+func (c *census) reserve(id ID) {
+	c.ordinal[id] = uint32(len(c.packs))
+	c.packs = append(c.packs, censusPack{id: id, tier: tierGone})
+}
+
+// add takes in a pack that has a number, once.
+func (c *census) add(pack *Pack) error {
+	number := c.ordinal[pack.ID]
+	p := &c.packs[number]
+	p.size, p.count = pack.Size, uint32(len(pack.Frames))
 	for i := range pack.Frames {
 		f := &pack.Frames[i]
 		if f.Size() > 1<<32-1 {
@@ -98,7 +100,6 @@ func (c *census) add(pack *Pack, in tier) error {
 		b := c.bucket(e.id)
 		*b = append(*b, e)
 	}
-	c.packs = append(c.packs, p)
 	c.dirty = true
 	return nil
 }

@@ -236,7 +236,8 @@ func (p *pruner) copyBatch(ctx context.Context, session *Session, chosen []uint3
 		}
 		p.stored[pack.ID] = true
 		p.result.Written += pack.Size
-		if err := p.census.add(pack, tierGone); err != nil { // until all is copied
+		p.census.reserve(pack.ID) // counts when all is copied
+		if err := p.census.add(pack); err != nil {
 			return err
 		}
 	}
@@ -470,6 +471,9 @@ func (p *pruner) agreeOnWaiting(ctx context.Context, unfinished []Key) ([]Key, e
 // then the packs that they may need.
 func (p *pruner) markAgain(ctx context.Context) error {
 	p.Progress.Step("mark", "again")
+	// This wait is needed for safety, also if nobody was waited for: a session that
+	// another collection found finished, and so did not note in the list of those
+	// to wait for, has a register that this host may not see yet.
 	if err := p.sleep(ctx, p.Visibility); err != nil {
 		return err
 	}

@@ -355,22 +355,30 @@ func (p *pruner) load(ctx context.Context, stored []ID) error {
 	}
 	p.damaged = marked.damaged
 	p.stored = make(map[ID]bool, len(stored))
-	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(p.Workers)
-	var mu sync.Mutex // guards the census
+	var fresh []ID
 	for _, id := range stored {
 		p.stored[id] = true
-		if _, known := p.census.ordinal[id]; known || p.isGone(id) {
-			continue
+		if _, known := p.census.ordinal[id]; !known && !p.isGone(id) {
+			p.census.reserve(id)
+			fresh = append(fresh, id)
 		}
+	}
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(p.Workers)
+	var mu sync.Mutex // guards the census and stored
+	for _, id := range fresh {
 		group.Go(func() error {
 			pack, err := p.readPack(running, id)
-			if err != nil || pack == nil {
+			if err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			return p.census.add(pack, tierKeep)
+			if pack == nil {
+				p.stored[id] = false
+				return nil
+			}
+			return p.census.add(pack)
 		})
 	}
 	if err := group.Wait(); err != nil {

@@ -94,6 +94,7 @@ func (r *run) app() *cli.App {
 			r.forgetCommand(),
 			r.pinCommand(),
 			r.unpinCommand(),
+			r.pruneCommand(),
 			r.primaryCommand(),
 			r.reindexCommand(),
 			r.completionCommand(),

@@ -21,7 +21,7 @@ func (r *run) forgetCommand() *cli.Command {
 		ArgsUsage: "KEYSPACE/SHARD",
 		Description: `Removes the backups of a shard that none of the given rules keeps, for good, and
 tells of every backup what keeps it. The newest good backup and pinned ones are
-always kept. The space is freed later, by garbage collection.
+always kept. "shardseed prune" frees the space.
 
 Example:
   shardseed forget commerce/-80 --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run --root /backups`,
@@ -149,7 +149,7 @@ func (r *run) tellForget(shard shardName, judged []mysqlbackup.Judged, dryRun bo
 	case dryRun:
 		r.out.Text("%d would be kept, %d forgotten; nothing was changed", keptCount, forgotten)
 	case forgotten > 0:
-		r.out.Text("%d kept, %d forgotten; their space is freed later, by garbage collection", keptCount, forgotten)
+		r.out.Text("%d kept, %d forgotten; \"shardseed prune\" frees their space", keptCount, forgotten)
 	default:
 		r.out.Text("%d kept, none forgotten", keptCount)
 	}

@@ -16,7 +16,7 @@ func (r *run) removeCommand() *cli.Command {
 		Usage:     "removes a backup from the list",
 		ArgsUsage: "KEYSPACE/SHARD NAME",
 		Description: `Removes a backup from the list, for good. The space that only it used is not
-freed at once: garbage collection does that later. A pinned backup and the
+freed at once: "shardseed prune" does that. A pinned backup and the
 newest good one of the shard are only removed with --force.
 
 Example:
@@ -47,7 +47,7 @@ func (r *run) remove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	r.out.Text("removed %s %s; its space is freed later, by garbage collection", shard, name)
+	r.out.Text("removed %s %s; \"shardseed prune\" frees its space", shard, name)
 	r.out.Object(struct {
 		Type     string            `json:"type"`
 		Keyspace manifest.Keyspace `json:"keyspace"`

@@ -71,26 +71,27 @@ type BackupResult struct {
 // backupRun is one run of [Backup].
 type backupRun struct {
 	BackupOptions
-	layout  *layout
-	journal *journal
-	keeper  *keeper
-	lease   *lease // of the shard
-	index   *index.Index
-	session *cas.Session
-	writer  *cas.Writer
-	reader  *cas.Reader // of what the index knows
-	parent  *parent
-	reuses  int               // backups in a row, this one included, that took unchanged files over
-	seen    []fileHint        // what the files are like
-	early   map[fileKey]*like // what a pre-copy has stored
-	moved   *copier           // of the pre-copy; nil: none was made
-	lock    *spaceLock
-	copier  *copier
-	files   []manifest.File
-	spaces  []string // absolute paths of tablespaces that the server knows
-	record  manifest.Manifest
-	byFile  bool      // the server has no GTIDs: its position is one in a binary log
-	down    time.Time // when the server was asked to stop
+	layout   *layout
+	journal  *journal
+	keeper   *keeper
+	lease    *lease // of the shard
+	index    *index.Index
+	session  *cas.Session
+	endBeats func() // ends the session's signs of life
+	writer   *cas.Writer
+	reader   *cas.Reader // of what the index knows
+	parent   *parent
+	reuses   int               // backups in a row, this one included, that took unchanged files over
+	seen     []fileHint        // what the files are like
+	early    map[fileKey]*like // what a pre-copy has stored
+	moved    *copier           // of the pre-copy; nil: none was made
+	lock     *spaceLock
+	copier   *copier
+	files    []manifest.File
+	spaces   []string // absolute paths of tablespaces that the server knows
+	record   manifest.Manifest
+	byFile   bool      // the server has no GTIDs: its position is one in a binary log
+	down     time.Time // when the server was asked to stop
 }
 
 // Backup stops a server, copies it, and puts it back as it was. A result means

@@ -176,12 +176,15 @@ func (b *backupRun) openStore(ctx context.Context) error {
 	if err := b.reserve(ctx); err != nil {
 		return err
 	}
+	b.endBeats = b.session.Live(ctx, cas.BeatEvery)
 	if err := b.takeLease(ctx); err != nil {
+		b.endSession(ctx)
 		return err
 	}
 	chunks, err := index.Open(ctx, b.Store.CacheDir, b.Store.Repo)
 	if err != nil {
-		return errors.Join(err, b.lease.release(ctx))
+		b.endSession(ctx)
+		return errors.Join(err, b.lease.release(context.WithoutCancel(ctx)))
 	}
 	for _, problem := range chunks.Problems() {
 		b.Progress.Warn(problem.Error())
@@ -193,6 +196,15 @@ func (b *backupRun) openStore(ctx context.Context) error {
 	b.reader = b.Store.Repo.NewReader(chunks)
 	b.parent = b.findParent(ctx)
 	return nil
+}
+
+// endSession ends the session, unless it has published the backup: garbage
+// collection need not wait for it.
+func (b *backupRun) endSession(ctx context.Context) {
+	b.endBeats()
+	if err := b.session.Abandon(context.WithoutCancel(ctx)); err != nil {
+		b.Progress.Warn(fmt.Sprintf("the next prune waits for %s before it ends it: %v", cas.DefaultStaleAfter, err))
+	}
 }
 
 // maxSeconds bounds how far a name may lie in the future.
@@ -220,6 +232,7 @@ func (b *backupRun) reserve(ctx context.Context) error {
 // closeStore brings the index up to date with what was written, whether or not
 // it was published: the next run need not store it again.
 func (b *backupRun) closeStore(ctx context.Context) error {
+	defer b.endSession(ctx)
 	calm := context.WithoutCancel(ctx)
 	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(calm), b.index.Close(), b.lease.release(calm))
 }
