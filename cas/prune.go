@@ -442,10 +442,10 @@ func (p *pruner) walk(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(p.Workers)
 	var mu sync.Mutex // guards the census' marks and walked
-	for _, key := range slices.Sorted(maps.Keys(p.registers)) {
-		if p.walked[key] || p.forgotten[key] && !p.pinned[key] {
-			continue
-		}
+	fresh := slices.DeleteFunc(slices.Sorted(maps.Keys(p.registers)), func(key Key) bool {
+		return p.walked[key] || p.forgotten[key] && !p.pinned[key]
+	})
+	for _, key := range fresh {
 		group.Go(func() error {
 			found, err := p.walkBackup(running, key, &mu)
 			if err != nil || !found {
