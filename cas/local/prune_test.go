@@ -192,7 +192,7 @@ func TestPruneFaults(t *testing.T) {
 		r.failAt = n
 		err := prune(t, r.backend())
 		if len(r.events) < n {
-			if told < 40 {
+			if told < 30 {
 				t.Errorf("only %d of %d failures were told", told, n)
 			}
 			return
