@@ -389,12 +389,9 @@ func (b *backupRun) finish(ctx context.Context, srv *server) (*BackupResult, err
 	if err := b.putBack(context.WithoutCancel(ctx), srv); err != nil {
 		return result, b.notPutBack(err)
 	}
-	if !b.keeper.promotedNow {
-		proof, err := b.keeper.catchUp(ctx, srv)
-		if err != nil {
-			return result, b.notCaughtUp(err)
-		}
-		result.CaughtUp = proof
+	var err error
+	if result.CaughtUp, err = b.watchCatchUp(ctx, srv); err != nil {
+		return result, err
 	}
 	if err := b.keeper.serve(context.WithoutCancel(ctx), srv); err != nil {
 		return result, b.notPutBack(err)
@@ -409,13 +406,38 @@ func (b *backupRun) finish(ctx context.Context, srv *server) (*BackupResult, err
 func (b *backupRun) putBack(ctx context.Context, srv *server) error {
 	err := b.keeper.putBack(ctx, srv)
 	if isLost(err) {
-		return b.keeper.bringBack(ctx, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout)
+		return b.keeper.bring(ctx, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout, nil)
 	}
 	return err
 }
 
 func (b *backupRun) marked() error {
 	return as(ErrMarked, fmt.Errorf("the backup is marked: %s", b.record.Marks[0]))
+}
+
+// watchCatchUp waits until the server has caught up, and puts it back again if
+// it ends meanwhile or is restarted by somebody. The journal stays until then.
+func (b *backupRun) watchCatchUp(ctx context.Context, srv *server) (*Proof, error) {
+	calm := context.WithoutCancel(ctx)
+	for try := 1; !b.keeper.promotedNow; try++ {
+		b.keeper.noteBack(srv)
+		b.keeper.watch = b.keeper.watcher(b.Now)
+		proof, err := b.keeper.catchUp(ctx, srv)
+		switch {
+		case err == nil:
+			return proof, nil
+		case !errors.Is(err, errServerLost):
+			return nil, b.notCaughtUp(err)
+		case try == bringTries:
+			return nil, b.notPutBack(err)
+		}
+		b.Progress.Warn(err.Error() + ": putting it back again")
+		if err := b.keeper.bring(calm, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout, nil); err != nil {
+			return nil, b.notPutBack(err)
+		}
+		srv.pid.Store(int32(b.journal.ServerPID))
+	}
+	return nil, nil //nolint:nilnil // a primary has nothing to catch up with
 }
 
 // notCaughtUp says what remains to be done for a server that is put back. One

@@ -33,6 +33,7 @@ type chase struct {
 	skip     map[string]bool // channels that are not waited for
 	accounts accounts
 	progress Progress
+	watch    func(srv *server) error              // says whether the server is lost; nil: nobody knows
 	received map[string]replication.ReplicaStatus // by channel, when it was first looked at
 }
 
@@ -52,6 +53,11 @@ func (c *chase) run(ctx context.Context, srv *server) (*Proof, error) {
 	var last error
 	err := poll(ctx, "the replica to catch up", c.Timeout, func(ctx context.Context) (bool, error) {
 		last = c.look(ctx, srv, proof)
+		if c.watch != nil && ctx.Err() == nil {
+			if err := c.watch(srv); err != nil {
+				return false, err
+			}
+		}
 		var hopeless *hopelessError
 		if errors.As(last, &hopeless) {
 			return false, last

@@ -87,7 +87,7 @@ func TestRecoverKilled(t *testing.T) {
 			if err != nil {
 				t.Fatalf("killed at %s: %v", step, err)
 			}
-			none := []mysqlbackup.Step{mysqlbackup.StepIdentify, mysqlbackup.StepPreCopy, mysqlbackup.StepJournal}
+			none := []mysqlbackup.Step{mysqlbackup.StepIdentify, mysqlbackup.StepPreCopy, mysqlbackup.StepJournal, mysqlbackup.StepCatchUp}
 			if got, want := result.Pending, !slices.Contains(none, step); got != want {
 				t.Errorf("something to put back: %t, want %t", got, want)
 			}
@@ -120,7 +120,8 @@ func TestRecoverRebooted(t *testing.T) {
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		steps := mysqlbackup.BackupSteps()
-		first, last := slices.Index(steps, mysqlbackup.StepFence), slices.Index(steps, mysqlbackup.StepPutBack)
+		published := 0
+		first, last := slices.Index(steps, mysqlbackup.StepFence), slices.Index(steps, mysqlbackup.StepCatchUp)
 		for i, step := range steps[first : last+1] {
 			s.killed(t, childRun{Server: s.replica, DieAt: step})
 			s.rebooted(t)
@@ -130,8 +131,7 @@ func TestRecoverRebooted(t *testing.T) {
 			if _, err := mysqlbackup.Recover(t.Context(), s.recoverOptions(t, s.replica)); err != nil {
 				t.Fatalf("rebooted at %s: %v", step, err)
 			}
-			published := 0
-			if step == mysqlbackup.StepPutBack {
+			if step == mysqlbackup.StepPutBack || step == mysqlbackup.StepCatchUp {
 				published++
 			}
 			s.checkBack(t, published)

@@ -140,6 +140,12 @@ func (b *backupRun) lockJournal(ctx context.Context) error {
 	if old, now := j.Serving.Tablet, b.Serving.Tablet; old != nil && now != nil {
 		old.Client = now.Client
 	}
+	if settled, err := b.keeper.settled(ctx); settled || err != nil {
+		if err != nil {
+			err = errors.Join(err, j.close())
+		}
+		return err
+	}
 	b.Progress.Warn(fmt.Sprintf("an earlier run (process %d, %s) has not put the server back: doing that first", j.PID, j.Started.Format(time.RFC3339)))
 	if err := b.keeper.bringBack(ctx, b.Server.Service, b.Server.StartTimeout, b.Server.StopTimeout); err != nil {
 		return errors.Join(b.notPutBack(err), j.close())

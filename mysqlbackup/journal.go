@@ -26,6 +26,7 @@ const (
 	phaseFenced  phase = "fenced"  // flags and replication may have been changed; the server has not been stopped
 	phaseStopped phase = "stopped" // the server has been asked to stop, and not yet started again
 	phaseStarted phase = "started" // the server has been started again
+	phaseBack    phase = "back"    // the server is as it was, and watched until it has caught up
 )
 
 // record is what a journal holds: what is needed to put a server back. It has
@@ -43,6 +44,7 @@ type record struct {
 	Primary      string            `json:"primary"`     // the shard's, when the run began; "" if it was not known
 	Saved        serverState       `json:"saved"`       // before anything was changed
 	ServerPID    int               `json:"server_pid"`  // process of the server in which Left holds; 0: not known
+	ServerStart  string            `json:"server_start"` // of phaseBack: when that process began, see processStart
 	Left         map[string]string `json:"left"`        // variables as the run left them, where it knows
 	StartFlags   []string          `json:"start_flags"` // options with which a direct start leaves all to be put back
 	Serving      Serving           `json:"serving"`     // how the server was taken out of serving, and is returned
@@ -68,7 +70,7 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 	if j.lock, err = os.OpenFile(j.path+".lock", os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("open the journal's lock: %w", err), "give a folder that can be written with --state-dir")
 	}
-	if err := unix.Flock(int(j.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := flock(j.lock); err != nil {
 		return nil, errors.Join(j.busy(datadir, err), j.lock.Close())
 	}
 	if err := j.noteHolder(); err != nil {
@@ -84,6 +86,19 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 func journalPath(stateDir, datadir string) string {
 	sum := blake3.Sum256([]byte(realPath(datadir)))
 	return filepath.Join(stateDir, fmt.Sprintf("journal-%x.json", sum[:8]))
+}
+
+// flock locks a file. A process that has just been forked, by whoever held the
+// lock, holds it too until it becomes another program: that is waited for.
+func flock(file *os.File) error {
+	const tries, pause = 10, 50 * time.Millisecond
+	for try := 1; ; try++ {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || try == tries {
+			return err
+		}
+		<-time.After(pause)
+	}
 }
 
 // realPath returns a path without symbolic links, so that a folder has one
@@ -149,7 +164,7 @@ func decodeRecord(data []byte) (record, error) {
 		return record{}, fmt.Errorf("its version is %d, this program knows %d", r.Version, journalVersion)
 	}
 	switch r.Phase {
-	case phaseFenced, phaseStopped, phaseStarted:
+	case phaseFenced, phaseStopped, phaseStarted, phaseBack:
 		return r, nil
 	}
 	return record{}, fmt.Errorf("unknown phase %q", r.Phase)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type keeper struct {
 	accounts    accounts
 	conn        Connection
 	limits      CatchUp
+	watch       func(*server) error // see chase
 	promotedNow bool // somebody has promoted the server, and nothing was put back
 }
 
@@ -59,6 +61,33 @@ func (k *keeper) putBack(ctx context.Context, srv *server) error {
 		return err
 	}
 	return k.awaitThreads(ctx, srv)
+}
+
+// noteBack records that the server is as it was. Without the record a run that
+// is killed from here on is finished as if nothing had been put back.
+func (k *keeper) noteBack(srv *server) {
+	k.journal.Left, k.journal.ServerPID = maps.Clone(k.journal.Saved.Variables), int(srv.pid.Load())
+	k.journal.ServerStart = processStart(k.journal.ServerPID)
+	if err := k.journal.enter(phaseBack); err != nil {
+		k.progress.Warn(err.Error())
+	}
+}
+
+// settled ends the watch of a run that was killed, if the server is the one
+// that it had put back: there is nothing to do.
+func (k *keeper) settled(ctx context.Context) (bool, error) {
+	if k.journal.Phase != phaseBack || !k.journal.Serving.isZero() {
+		return false, nil
+	}
+	srv, err := connectLocal(ctx, k.conn)
+	if err != nil {
+		return false, nil // it does not run, or hangs: that is for bringBack
+	}
+	defer srv.close()
+	if pid := int(srv.pid.Load()); pid == 0 || pid != k.journal.ServerPID || processStart(pid) != k.journal.ServerStart {
+		return false, nil
+	}
+	return true, k.journal.clear()
 }
 
 // noteRestart notices a server that has been restarted, and not by the run:
@@ -304,6 +333,12 @@ const bringTries = 3
 // bringBack starts the server if it does not run and puts it back. It is how a
 // run that failed and one that was killed end.
 func (k *keeper) bringBack(ctx context.Context, service Service, startTimeout, stopTimeout time.Duration) error {
+	return k.bring(ctx, service, startTimeout, stopTimeout, k.catchUpAndServe)
+}
+
+// bring is bringBack up to what follows when the server is put back; nil:
+// nothing, and the journal stays.
+func (k *keeper) bring(ctx context.Context, service Service, startTimeout, stopTimeout time.Duration, then func(context.Context, *server) error) error {
 	ends := k.journal.Phase == phaseStopped
 	for try := 1; ; try++ {
 		if ends {
@@ -315,8 +350,8 @@ func (k *keeper) bringBack(ctx context.Context, service Service, startTimeout, s
 		if err != nil {
 			return err
 		}
-		if err = k.putBack(ctx, srv); err == nil {
-			err = k.catchUpAndServe(ctx, srv)
+		if err = k.putBack(ctx, srv); err == nil && then != nil {
+			err = then(ctx, srv)
 		}
 		srv.close()
 		if try == bringTries || !isLost(err) {
@@ -379,7 +414,7 @@ func (k *keeper) reach(ctx context.Context, service Service, timeout time.Durati
 // catchUp waits for the channels that replicated before. It returns nil if
 // there is none to wait for.
 func (k *keeper) catchUp(ctx context.Context, srv *server) (*Proof, error) {
-	c := &chase{CatchUp: k.limits, skip: map[string]bool{}, accounts: k.accounts, progress: k.progress}
+	c := &chase{CatchUp: k.limits, skip: map[string]bool{}, accounts: k.accounts, progress: k.progress, watch: k.watch}
 	first, whole := HostPort{}, true
 	for _, channel := range k.journal.Saved.Channels {
 		switch {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -135,11 +136,11 @@ func TestServerKilled(t *testing.T) {
 		backups := 0
 		for _, step := range []mysqlbackup.Step{
 			mysqlbackup.StepJournal, mysqlbackup.StepFence, mysqlbackup.StepStopReplication, mysqlbackup.StepPosition, mysqlbackup.StepStop,
-			mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack,
+			mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack, mysqlbackup.StepCatchUp,
 		} {
 			s.at(step, func() { s.replica.Kill(t) })
 			result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
-			if step == mysqlbackup.StepPublish || step == mysqlbackup.StepPutBack {
+			if slices.Contains([]mysqlbackup.Step{mysqlbackup.StepPublish, mysqlbackup.StepPutBack, mysqlbackup.StepCatchUp}, step) {
 				backups++
 				if err != nil || result == nil {
 					t.Errorf("killed at %s: %v", step, err)
@@ -156,22 +157,63 @@ func TestServerKilled(t *testing.T) {
 }
 
 // TestServerKilledAtTheEnd ends mysqld when it has been put back and catches
-// up: it is not ours any more, and the run says that it has not caught up.
+// up: it is put back again, whoever starts it, or the next run does it.
 func TestServerKilledAtTheEnd(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
-		s.at(mysqlbackup.StepCatchUp, func() { s.rebooted(t) })
-		result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
-		if result == nil {
-			t.Error("no result")
-		}
-		checkKinds(t, err, mysqlbackup.ErrPutBack)
-		s.checkBackups(t, 1)
-		if journals := s.journals(t); len(journals) > 0 {
-			t.Errorf("journals are left: %q", journals)
-		}
+		t.Run("nobody starts it", func(t *testing.T) {
+			s.at(mysqlbackup.StepCatchUp, func() { s.rebooted(t) })
+			s.backUpMeanwhile(t)
+			s.checkWarned(t, "has ended while it caught up")
+			s.checkBack(t, 1)
+		})
+		t.Run("somebody starts it", func(t *testing.T) {
+			s.at(mysqlbackup.StepCatchUp, func() {
+				s.rebooted(t)
+				s.replica.Start(t)
+			})
+			s.backUpMeanwhile(t)
+			s.checkWarned(t, "is not the one that was put back")
+			s.checkBack(t, 2)
+		})
+		t.Run("nobody can start it", func(t *testing.T) {
+			for _, finish := range []func(){
+				func() {
+					if _, err := mysqlbackup.Recover(t.Context(), s.recoverOptions(t, s.replica)); err != nil {
+						t.Error(err)
+					}
+				},
+				func() { s.backUp(t) },
+			} {
+				opts := s.withCommands(t, "", "test ! -e "+s.stateDir+"/broken && "+startCommand(s.replica))
+				s.at(mysqlbackup.StepCatchUp, func() {
+					s.rebooted(t)
+					makeFile(t, s.stateDir+"/broken")
+				})
+				result, err := mysqlbackup.Backup(t.Context(), opts)
+				checkKinds(t, err, mysqlbackup.ErrPutBack)
+				checkHint(t, err, "shardseed recover")
+				if result == nil || len(s.journals(t)) != 1 {
+					t.Errorf("result %v, journals %q; want one of each", result, s.journals(t))
+				}
+				if err := os.Remove(s.stateDir + "/broken"); err != nil {
+					t.Fatal(err)
+				}
+				s.progress.onStep = nil
+				finish()
+				checkState(t, s.replica, s.want)
+			}
+			s.checkBack(t, 5)
+		})
 	})
+}
+
+func makeFile(t *testing.T, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestConnectionLost cuts our connections to the server when a step begins:

@@ -55,6 +55,9 @@ func Recover(ctx context.Context, opts RecoverOptions) (_ *RecoverResult, err er
 		journal: j, progress: opts.Progress, topology: opts.topology(j), conn: opts.Server.Conn, limits: opts.CatchUp,
 		accounts: accounts{replication: opts.Replication, admin: opts.Server.Conn.Credentials},
 	}
+	if settled, err := k.settled(ctx); settled || err != nil {
+		return &RecoverResult{}, err
+	}
 	opts.Progress.Step(string(StepPutBack), j.Backup)
 	if err := k.bringBack(ctx, opts.Server.Service, opts.Server.StartTimeout, opts.Server.StopTimeout); err != nil {
 		return nil, as(ErrPutBack, err)
