@@ -163,7 +163,7 @@ func (r *run) parseBackup(c *cli.Context, found *tablet) (opts mysqlbackup.Backu
 	opts.Keyspace, opts.Shard, opts.Alias = whose.keyspace, whose.shard, of
 	topo := parseTopology(c, &k)
 	if topo.kind != topoStore {
-		opts.Topology = topo.of(whose, nil)
+		opts.Topology = topo.of(whose)
 	}
 	opts.Serving = parseServing(c, &k, topo, found)
 	if c.Bool("stopped") {

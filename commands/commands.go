@@ -84,6 +84,7 @@ func (r *run) app() *cli.App {
 			r.backupCommand(),
 			r.restoreCommand(),
 			r.verifyCommand(),
+			r.startupCommand(),
 			r.recoverCommand(),
 			r.healthCommand(),
 			r.statusCommand(),

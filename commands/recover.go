@@ -90,7 +90,7 @@ func tabletOfRecover(c *cli.Context, k *checks, topo topology) error {
 func (r *run) knownPrimaries(ctx context.Context, root string, topo topology) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
 	if topo.kind != topoStore {
 		return func(keyspace manifest.Keyspace, shard manifest.Shard) mysqlbackup.Topology {
-			return topo.of(shardName{keyspace, shard}, nil)
+			return topo.of(shardName{keyspace, shard})
 		}
 	}
 	if root == "" {

@@ -106,7 +106,7 @@ func (r *run) parseRestore(c *cli.Context) (mysqlbackup.RestoreOptions, string, 
 		Now:         r.opts.Now,
 	}
 	if topo := parseTopology(c, &k); topo.kind != topoStore {
-		opts.Topology = topo.of(shard, nil)
+		opts.Topology = topo.of(shard)
 	}
 	root := g.repository(&k)
 	opts.Server = parseTarget(c, &k, opts.Program)
@@ -163,6 +163,10 @@ func (r *run) tellRestore(result *mysqlbackup.RestoreResult, mode mysqlbackup.Re
 	switch {
 	case object.CaughtUp != nil:
 		r.out.Text("%s", object.CaughtUp)
+	case mode == mysqlbackup.ModeSeeded && !result.Primary.IsZero():
+		r.out.Text("the server is stopped; when it is started it replicates from %s", result.Primary)
+	case mode == mysqlbackup.ModeSeeded:
+		r.out.Text("the server is stopped, and has no source")
 	case mode == mysqlbackup.ModeFiles:
 		r.out.Text("the files are in place, and nothing was started")
 	case mode == mysqlbackup.ModeStandalone:

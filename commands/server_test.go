@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,9 @@ func TestServerScripts(t *testing.T) {
 					"alive":    isAlive,
 					"killed":   kill,
 					"reset":    stopAndEmpty,
+					"start":    startServer,
+					"ready":    awaitServer,
+					"document": writeDocumented,
 					"position": comparePosition,
 					"fetch":    fetch,
 
@@ -80,6 +84,7 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 	env.Setenv("PRIMARY_CNF", primary.DefaultsFile)
 	env.Setenv("REPLICA", replica.DefaultsFile)
 	env.Setenv("TARGET", target.DefaultsFile)
+	env.Setenv("MYSQLD", target.Program)
 	env.Setenv("TARGET_DATA", target.Datadir)
 	env.Setenv("LISTEN", fmt.Sprintf("127.0.0.1:%d", mysqltest.FreePort(t)))
 	config := fmt.Sprintf(serverConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, primary.Program,
@@ -194,6 +199,43 @@ func isAlive(ts *testscript.TestScript, neg bool, args []string) {
 func kill(ts *testscript.TestScript, _ bool, args []string) {
 	srv, tb := server(ts, args[0])
 	srv.Kill(tb)
+}
+
+// startServer is "start SERVER": it is started as whoever runs it does.
+func startServer(ts *testscript.TestScript, _ bool, args []string) {
+	srv, tb := server(ts, args[0])
+	srv.Start(tb)
+}
+
+// awaitServer is "ready SERVER": it answers, whoever started it.
+func awaitServer(ts *testscript.TestScript, _ bool, args []string) {
+	srv, tb := server(ts, args[0])
+	srv.Ready(tb)
+}
+
+// writeDocumented is "document NAME FILE": it writes the block of
+// docs/operations.md that follows the comment "test: NAME", with the paths of
+// the test in place of those of a host.
+func writeDocumented(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: document NAME FILE")
+	}
+	text, err := os.ReadFile("../docs/operations.md")
+	ts.Check(err)
+	_, rest, found := strings.Cut(string(text), "<!-- test: "+args[0]+" -->\n```")
+	_, rest, _ = strings.Cut(rest, "\n")
+	block, _, closed := strings.Cut(rest, "\n```\n")
+	if !found || !closed {
+		ts.Fatalf("docs/operations.md has no block %q", args[0])
+	}
+	primary, _ := server(ts, "primary")
+	work := ts.Getenv("WORK")
+	paths := strings.NewReplacer(
+		"/etc/shardseed.yaml", work+"/shardseed.yaml", "/etc/shardseed/admin", primary.PasswordFile, "/etc/shardseed/repl", primary.ReplPasswordFile,
+		"/etc/mysql/my.cnf", ts.Getenv("TARGET"), "/usr/sbin/mysqld", primary.Program, "/usr/bin/shardseed", "shardseed",
+		"/var/lib/shardseed", work+"/state", ": /backups\n", ": "+work+"/root\n",
+	)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(paths.Replace(block+"\n")), 0o600))
 }
 
 // stopAndEmpty is "reset SERVER": it is stopped and its data removed.

@@ -7,7 +7,6 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
-	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/mysqlbackup/vitess"
 )
@@ -62,16 +61,15 @@ func parseTopology(c *cli.Context, k *checks) topology {
 
 func (t topology) isVitess() bool { return t.kind == topoVitess }
 
-// of returns what knows the primary of a shard. repo may be nil unless the
-// repository is to know it.
-func (t topology) of(shard shardName, repo *cas.Repository) mysqlbackup.Topology {
+// of returns what knows the primary of a shard; nil: the repository does.
+func (t topology) of(shard shardName) mysqlbackup.Topology {
 	switch t.kind {
 	case topoVitess:
 		return mysqlbackup.VitessShard{Client: t.client, Keyspace: shard.keyspace, Shard: shard.shard}
 	case topoCommand:
 		return mysqlbackup.CommandTopology{Command: t.command, Keyspace: shard.keyspace, Shard: shard.shard}
 	}
-	return shard.record(repo)
+	return nil
 }
 
 // vtDataRoot is the folder of the tablets of this host, as Vitess finds it.

@@ -18,6 +18,7 @@ type chooser struct {
 	shard      manifest.Shard
 	name       *manifest.Name // nil: the newest without marks
 	heedDrills bool           // pass over one whose last drill has failed
+	older      bool           // take an older one if the newest can't be restored
 	fits       func(context.Context, *manifest.Manifest) error
 	progress   Progress
 }
@@ -25,7 +26,7 @@ type chooser struct {
 // choose returns the backup to restore.
 func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
 	c := chooser{
-		repo: r.Store.Repo, keyspace: r.Keyspace, shard: r.Shard, name: r.Backup, heedDrills: true,
+		repo: r.Store.Repo, keyspace: r.Keyspace, shard: r.Shard, name: r.Backup, heedDrills: true, older: r.Older,
 		fits: r.fits, progress: r.Progress,
 	}
 	return c.choose(ctx)
@@ -33,7 +34,7 @@ func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
 
 // choose returns the named backup, or the newest without marks. fits is asked
 // whether it can be restored; if the newest can't be, an older one is not taken
-// instead, but named.
+// instead, but named, unless that is wanted.
 func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 	if c.name != nil {
 		return c.named(ctx)
@@ -47,6 +48,7 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 	}
 	slices.Reverse(keys)
 	var problem error
+	var problems []error // of all
 	for _, key := range keys {
 		m, err := ReadManifest(ctx, c.repo, key)
 		if isGone(err) || err == nil && (!m.Good() || c.failedDrill(ctx, key)) {
@@ -55,7 +57,10 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 		if err == nil {
 			err = c.fits(ctx, m)
 		}
-		if err == nil && problem == nil {
+		if err == nil && c.older && problem != nil {
+			c.progress.Warn("an older backup is taken: " + problem.Error())
+		}
+		if err == nil && (problem == nil || c.older) {
 			return m, nil
 		}
 		if err == nil {
@@ -67,6 +72,10 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 		if problem == nil {
 			problem = err
 		}
+		problems = append(problems, err)
+	}
+	if c.older && problem != nil {
+		return nil, as(ErrNoUsableBackup, &listError{problems})
 	}
 	if problem == nil {
 		return nil, hint.Wrap(as(ErrNoUsableBackup, fmt.Errorf("all backups of %s/%s are marked, or failed their last drill", c.keyspace, c.shard)),

@@ -29,6 +29,9 @@ var (
 	ErrPutBack = errors.New("not put back")
 )
 
+// errUnreachable: somebody does not answer who may do so later.
+var errUnreachable = errors.New("unreachable")
+
 // kindError is an error of one of the kinds above; its message is its cause's.
 type kindError struct {
 	kind  error

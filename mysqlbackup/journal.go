@@ -41,13 +41,13 @@ type record struct {
 	PID          int               `json:"pid"`    // of the shardseed that wrote this
 	Started      time.Time         `json:"started"`
 	Phase        phase             `json:"phase"`
-	Primary      string            `json:"primary"`     // the shard's, when the run began; "" if it was not known
-	Saved        serverState       `json:"saved"`       // before anything was changed
-	ServerPID    int               `json:"server_pid"`  // process of the server in which Left holds; 0: not known
+	Primary      string            `json:"primary"`      // the shard's, when the run began; "" if it was not known
+	Saved        serverState       `json:"saved"`        // before anything was changed
+	ServerPID    int               `json:"server_pid"`   // process of the server in which Left holds; 0: not known
 	ServerStart  string            `json:"server_start"` // of phaseBack: when that process began, see processStart
-	Left         map[string]string `json:"left"`        // variables as the run left them, where it knows
-	StartFlags   []string          `json:"start_flags"` // options with which a direct start leaves all to be put back
-	Serving      Serving           `json:"serving"`     // how the server was taken out of serving, and is returned
+	Left         map[string]string `json:"left"`         // variables as the run left them, where it knows
+	StartFlags   []string          `json:"start_flags"`  // options with which a direct start leaves all to be put back
+	Serving      Serving           `json:"serving"`      // how the server was taken out of serving, and is returned
 }
 
 // journal is the put-back journal of one data directory: a file in the state

@@ -26,12 +26,12 @@ type primaryFacts struct {
 // readPrimary asks the shard's primary what decides whether a replica can
 // follow it. Without a known primary, or if none is wanted, it does nothing.
 func (r *restoreRun) readPrimary(ctx context.Context) error {
-	if r.Mode != ModeReplica {
+	if r.Mode != ModeReplica && r.Mode != ModeSeeded {
 		return nil
 	}
 	primary, err := r.Topology.Primary(ctx)
 	if err != nil {
-		return err
+		return as(errUnreachable, err)
 	}
 	if primary.IsZero() {
 		r.Progress.Warn("no primary is known for the shard: the restore will end with a standalone server")
@@ -45,7 +45,7 @@ func (r *restoreRun) readPrimary(ctx context.Context) error {
 		facts, err = readFacts(ctx, srv)
 		return err
 	}); err != nil {
-		return hint.Wrap(as(ErrRefused, fmt.Errorf("ask the primary %s: %w", primary, err)),
+		return hint.Wrap(as(errUnreachable, as(ErrRefused, fmt.Errorf("ask the primary %s: %w", primary, err))),
 			fmt.Sprintf("is it the primary still? see \"shardseed primary get %s/%s\"", r.Keyspace, r.Shard))
 	}
 	// The account that replicas use must be let in, whoever has answered.
@@ -82,6 +82,9 @@ func readFacts(ctx context.Context, srv *server) (*primaryFacts, error) {
 
 // fits collects what speaks against restoring a backup here.
 func (r *restoreRun) fits(_ context.Context, m *manifest.Manifest) error {
+	if err := r.damaged[m.Key()]; err != nil {
+		return err
+	}
 	var reasons refusals
 	r.target.checkServer(&reasons, m)
 	r.target.checkRoots(&reasons, m, r.Map)

@@ -50,6 +50,7 @@ const (
 	StepSeed      Step = "seed"
 	StepUnmark    Step = "unmark"
 	StepProof     Step = "proof"
+	StepConfigure Step = "configure" // of [Startup], before the others
 )
 
 // StepCheckTables is a step of [Verify], which has StepPreflight, StepFiles,

@@ -26,7 +26,7 @@ type keeper struct {
 	conn        Connection
 	limits      CatchUp
 	watch       func(*server) error // see chase
-	promotedNow bool // somebody has promoted the server, and nothing was put back
+	promotedNow bool                // somebody has promoted the server, and nothing was put back
 }
 
 // putBack makes the running server what the journal says it was, respecting

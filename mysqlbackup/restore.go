@@ -24,9 +24,10 @@ const (
 	ModeReplica    RestoreMode = iota // with a replica of the primary; with a standalone server if none is known
 	ModeStandalone                    // with a running server without replication
 	ModeFiles                         // with the files
+	ModeSeeded                        // with a stopped server that replicates from the primary, if one is known, when it is started
 )
 
-func modeNames() []string { return []string{"replica", "standalone", "files"} }
+func modeNames() []string { return []string{"replica", "standalone", "files", "seeded"} }
 
 // String returns the mode's name.
 func (m RestoreMode) String() string { return modeNames()[m] }
@@ -60,6 +61,7 @@ type RestoreOptions struct {
 	Concurrency int
 	Force       bool              // delete what is in the way
 	KeepOld     bool              // with Force: move it aside instead
+	Older       bool              // take an older backup if the newest can't be used
 	Map         map[string]string // folders of external tablespaces: on the source → here
 	Owner       string            // of the files; "": as the data directory, or who runs this
 
@@ -93,7 +95,8 @@ type restoreRun struct {
 	reader  *cas.Reader
 	chunks  *index.Memory
 	files   []manifest.File
-	served  bool // somebody else has started the server for good
+	served  bool              // somebody else has started the server for good
+	damaged map[cas.Key]error // backups that turned out to be damaged
 	result  RestoreResult
 }
 
@@ -122,14 +125,14 @@ func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err er
 	if m.goesOn(&opts) {
 		return r.goOn(ctx, m)
 	}
+	defer func() { err = errors.Join(err, r.closeStore()) }()
 	if err := r.preflight(ctx); err != nil {
 		return nil, err
 	}
 	if err := j.clear(); err != nil { // of a server whose files are replaced now
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, r.closeStore()) }()
-	if err := r.write(ctx); err != nil {
+	if err := r.writeSound(ctx); err != nil {
 		return nil, hint.Wrap(err, "run the same restore again: it clears what it left and starts over")
 	}
 	return r.bringUp(ctx)
@@ -148,37 +151,79 @@ func (r *restoreRun) preflight(ctx context.Context) error {
 	if err := r.readPrimary(ctx); err != nil {
 		return err
 	}
-	m, err := r.choose(ctx)
-	if err != nil {
-		return err
-	}
-	r.chosen = m
-	r.Progress.Step(string(StepPreflight), "backup "+m.Name.String())
-	r.warnFollow(m)
-	r.tellKeys()
-	if err := r.openFiles(ctx); err != nil {
-		return err
-	}
-	if err := r.target.checkPlace(&r.RestoreOptions, r.files); err != nil {
-		return errors.Join(err, r.closeStore())
-	}
-	return nil
+	return r.pick(ctx)
 }
 
-func (r *restoreRun) closeStore() error { return errors.Join(r.reader.Close(), r.chunks.Close()) }
+// pick chooses a backup and reads what it consists of.
+func (r *restoreRun) pick(ctx context.Context) error {
+	for {
+		m, err := r.choose(ctx)
+		if err != nil {
+			return err
+		}
+		r.chosen = m
+		r.Progress.Step(string(StepPreflight), "backup "+m.Name.String())
+		if err := r.openFiles(ctx); err == nil {
+			break
+		} else if !r.isDamaged(err) {
+			return err
+		}
+	}
+	r.warnFollow(r.chosen)
+	r.tellKeys()
+	return r.target.checkPlace(&r.RestoreOptions, r.files)
+}
+
+// isDamaged notes a backup that is damaged in the repository, if an older one
+// may be taken instead.
+func (r *restoreRun) isDamaged(err error) bool {
+	if !r.Older || !errors.Is(err, cas.ErrCorrupt) && !errors.Is(err, cas.ErrNotFound) {
+		return false
+	}
+	if r.damaged == nil {
+		r.damaged = map[cas.Key]error{}
+	}
+	r.damaged[r.chosen.Key()] = fmt.Errorf("restore %s: %w", r.chosen.Name, err)
+	r.Progress.Warn(fmt.Sprintf("%s can't be restored, looking for an older backup: %v", r.chosen.Name, err))
+	return true
+}
+
+// writeSound writes the files of the chosen backup, or of an older one if that
+// turns out to be damaged and this is wanted.
+func (r *restoreRun) writeSound(ctx context.Context) error {
+	for {
+		err := r.write(ctx)
+		if err == nil || !r.isDamaged(err) {
+			return err
+		}
+		if err := r.pick(ctx); err != nil {
+			return unrefused(err)
+		}
+	}
+}
+
+// closeStore closes what was opened to read the backup that was chosen last.
+func (r *restoreRun) closeStore() error {
+	if r.reader == nil {
+		return nil
+	}
+	reader, chunks := r.reader, r.chunks
+	r.reader, r.chunks = nil, nil
+	return errors.Join(reader.Close(), chunks.Close())
+}
 
 // openFiles reads the list of files, from the directories of the packs that
 // the manifest names alone.
 func (r *restoreRun) openFiles(ctx context.Context) (err error) {
+	if err := r.closeStore(); err != nil {
+		return err
+	}
 	if r.chunks, err = index.OfBackupIn(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
 		return err
 	}
 	r.reader = r.Store.Repo.NewReader(r.chunks)
 	r.files, err = walk.Files(ctx, r.reader, r.chosen.Files)
-	if err != nil {
-		return errors.Join(err, r.closeStore())
-	}
-	return nil
+	return err
 }
 
 // write puts the files in place. From its first step on the data directory is
@@ -214,6 +259,9 @@ func (r *restoreRun) bringUp(ctx context.Context) (*RestoreResult, error) {
 	}
 	if err := r.release(); err != nil {
 		return nil, hint.Wrap(err, "run the same restore again")
+	}
+	if r.Mode == ModeSeeded && !r.primary.IsZero() && !r.target.startsReadOnly() {
+		r.Progress.Warn(fmt.Sprintf("%s does not set read_only: the replica takes writes from others when it is started", r.target.defaults.Path))
 	}
 	if !r.Mode.starts() {
 		return &r.result, nil

@@ -36,10 +36,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// childRun is a backup or a restore that ends by SIGKILL when a step begins.
+// childRun is a backup, a restore or a startup that ends by SIGKILL when a step begins.
 type childRun struct {
-	Restore, Verify          bool
-	Force                    bool // of a restore
+	Restore, Verify, Startup bool
+	Mode                     mysqlbackup.RestoreMode // of a startup
+	Force                    bool                    // of a restore
 	Root, CacheDir, StateDir string
 	Server                   *mysqltest.Server // its exported fields
 	DieAt                    mysqlbackup.Step
@@ -75,6 +76,10 @@ func runChild(text string) error {
 	}}
 	if c.Verify {
 		_, err = mysqlbackup.Verify(ctx, b.verifyOptions(childTB{}, c.Server))
+		return err
+	}
+	if c.Startup {
+		_, err = mysqlbackup.Startup(ctx, b.startupOptions(childTB{}, c.Server, c.Mode))
 		return err
 	}
 	if !c.Restore {

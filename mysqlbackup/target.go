@@ -208,3 +208,13 @@ func (t *target) folder(root string) (string, bool) {
 	folder, ok := t.external[root]
 	return folder, ok
 }
+
+// startsReadOnly reports whether the options keep writes out.
+func (t *target) startsReadOnly() bool {
+	for _, name := range []string{varReadOnly, varSuperReadOnly} {
+		if value, ok := t.defaults.Option(name); ok && !same(value, "OFF") {
+			return true
+		}
+	}
+	return false
+}
