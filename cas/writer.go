@@ -25,7 +25,7 @@ type WriterOptions struct {
 // only when Flush has returned nil. The first error of any call is every later
 // call's error. It remembers the chunks newly stored, about 60 bytes each: those
 // that Known was not made to find by Learn, which is called whenever there are
-// 256 Ki of them.
+// 64 Ki of them.
 type Writer struct {
 	session  *Session
 	known    Locator                         // may be nil
@@ -53,7 +53,7 @@ type Writer struct {
 }
 
 // remembered is how many chunks a Writer remembers before it calls Learn.
-const remembered = 256 << 10
+const remembered = 64 << 10
 
 // flight is a chunk on its way into a pack. err is set before done is closed.
 type flight struct {

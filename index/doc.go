@@ -26,8 +26,8 @@
 //
 // # The folder
 //
-// <cache folder>/<uuid of the repository> holds an index's runs, most often two to
-// four: new packs become a new run, which takes in the runs that are not much
+// <cache folder>/<uuid of the repository> holds an index's runs, two or three:
+// new packs become a new run, which takes in the runs that are not much
 // larger. A run appears under its name whole and synced, and each is good by
 // itself: there is no list of them that could be torn. Readers lock nothing. Whoever
 // makes or removes runs holds the file lock; who does not get it soon, or may not

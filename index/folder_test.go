@@ -332,3 +332,46 @@ func TestWasteful(t *testing.T) {
 		}
 	}
 }
+
+// On a full disk everything is found all the same, and nothing half-written is
+// left; when there is room again it is written. Mounts, and so runs as root.
+func TestFolderFull(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128k"); err != nil {
+		t.Fatalf("mount a small file system (these tests run as root): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	repo := newRepository(manyPacks(9, 500)...) // 300 KB
+	x := newIndex(dir, repo)
+	defer closeIndex(t, x)
+	x.batch = 1000 // so that runs are spilled, too
+	for range 2 {
+		if err := x.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantProblems(t, x, "index files are not used: write ")
+		wantSame(t, x, inMemory(t, repo), 4500)
+		entries, err := os.ReadDir(x.folder.dir)
+		if err != nil || len(entries) != 1 || entries[0].Name() != lockName {
+			t.Errorf("the folder has %v, %v, want the lock alone", entries, err)
+		}
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=4m"); err != nil {
+		t.Fatal(err)
+	}
+	repo.takeReads()
+	if err := x.Save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantReads(t, repo, 0)
+	wantProblems(t, x)
+	wantSame(t, x, inMemory(t, repo), 4500)
+	if len(x.overlay) > 0 || x.Stats().FileBytes == 0 {
+		t.Errorf("%d runs elsewhere, %d bytes in the folder", len(x.overlay), x.Stats().FileBytes)
+	}
+}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	batchFrames = 256 << 10 // sorted in memory at once: 20 MB at most, and the largest pack
+	batchFrames = 128 << 10 // sorted in memory at once: 11 MB at most, and the largest pack
 	pageSize    = 1 << 20   // of memory, bytes
 )
 

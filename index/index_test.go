@@ -291,7 +291,7 @@ func TestSaveFails(t *testing.T) {
 		}
 		wantReads(t, repo, want)
 		wantSame(t, x, inMemory(t, repo), 20)
-		wantProblems(t, x, "index files are not used: ", "index files are not used: ")
+		wantProblems(t, x, "index files are not used: ")
 		if got := x.Stats(); got.Packs != int(n)+2 || got.FileBytes != 0 {
 			t.Errorf("got %+v, want %d packs and no file", got, n+2)
 		}
@@ -391,6 +391,92 @@ func TestOpenBusy(t *testing.T) {
 	wantReads(t, repo, 0)
 }
 
+// notifying is a context that tells when somebody begins to wait for its end.
+type notifying struct {
+	context.Context
+	once    sync.Once
+	waiting chan struct{}
+}
+
+func (n *notifying) Done() <-chan struct{} {
+	n.once.Do(func() { close(n.waiting) })
+	return n.Context.Done()
+}
+
+// Whoever has waited for the lock takes what the other has written meanwhile.
+func TestOpenAfterOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	repo := newRepository(manyPacks(6, someFrames)...)
+	first := newIndex(dir, repo)
+	held, err := first.folder.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := newIndex(dir, repo)
+	second.folder.tries = 1 << 30
+	ctx := &notifying{Context: t.Context(), waiting: make(chan struct{})}
+	saved := make(chan error)
+	go func() { saved <- second.Save(ctx) }()
+	<-ctx.waiting
+	if err := first.refresh(t.Context(), held); err != nil {
+		t.Fatal(err)
+	}
+	wantReads(t, repo, 6)
+	if err := errors.Join(held.Close(), <-saved); err != nil {
+		t.Fatal(err)
+	}
+	wantReads(t, repo, 0)
+	wantSame(t, second, inMemory(t, repo), someChunks)
+	if paths := runPaths(t, dir, repo); len(paths) != 1 {
+		t.Errorf("runs %q, want one", paths)
+	}
+	closeIndex(t, first)
+	closeIndex(t, second)
+}
+
+// What is kept outside the folder may go bad too.
+func TestOverlayGoesBad(t *testing.T) {
+	t.Parallel()
+	repo := newRepository(manyPacks(6, someFrames)...)
+	x := newIndex(t.TempDir(), repo)
+	defer closeIndex(t, x)
+	x.folder.tries, x.batch = 1, 10
+	held, err := x.folder.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(x.overlay) != 1 || len(x.files) != 0 {
+		t.Fatalf("%d runs in the folder, %d elsewhere, want one elsewhere", len(x.files), len(x.overlay))
+	}
+	file, isFile := x.overlay[0].file.(*os.File)
+	if !isFile {
+		t.Fatalf("the run is in a %T", x.overlay[0].file)
+	}
+	if err := file.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	wantPack(t, x, chunk(0), cas.AnyDepth, -1)
+	wantProblems(t, x, "cannot be read any more")
+	for range 2 { // without the folder, and with it
+		repo.takeReads()
+		if err := x.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantProblems(t, x)
+		wantSame(t, x, inMemory(t, repo), someChunks)
+		if err := held.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+			t.Fatal(err)
+		}
+	}
+	if len(x.overlay) != 0 || len(x.files) != 1 {
+		t.Errorf("%d runs in the folder, %d elsewhere, want one in the folder", len(x.files), len(x.overlay))
+	}
+}
+
 // TestHelperProcess is no test: it is another process with an open index.
 func TestHelperProcess(t *testing.T) {
 	dir := os.Getenv("SHARDSEED_INDEX_TEST_DIR")
@@ -462,7 +548,7 @@ func TestOpenUnwritable(t *testing.T) {
 	writeFile(t, blocked, nil)
 	for _, dir := range []string{blocked, filepath.Join(blocked, "below")} {
 		x := open(t, dir, repo)
-		wantProblems(t, x, "index files are not used: ", "index files are not used: ")
+		wantProblems(t, x, "index files are not used: ")
 		wantSame(t, x, inMemory(t, repo), 27)
 		repo.takeReads()
 		if err := x.Save(t.Context()); err != nil {

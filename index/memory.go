@@ -26,7 +26,7 @@ func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
 // Packs that garbage collection or check have given up count as present: for a
 // restore, what can be read is welcome.
 //
-// More than 256 Ki chunks go into a file without a name in the folder; if that
+// More than 128 Ki chunks go into a file without a name in the folder; if that
 // is empty or takes no file, in the system's; if that does not either, they stay
 // in memory, 64 bytes each.
 func OfPacksIn(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {

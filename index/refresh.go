@@ -165,8 +165,12 @@ func (u *update) avoidDamaged() bool {
 	return found
 }
 
+// problem notes why the folder is not used as it should be; what follows from the
+// first reason is not noted.
 func (u *update) problem(err error) {
-	u.problems = append(u.problems, fmt.Errorf("index files are not used: %w", err))
+	if len(u.problems) == 0 {
+		u.problems = append(u.problems, fmt.Errorf("index files are not used: %w", err))
+	}
 }
 
 // scan opens the files in the folder, anew.
