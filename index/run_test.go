@@ -428,3 +428,44 @@ func TestVictimsOverTime(t *testing.T) {
 		t.Log(fmt.Sprint("steps of ", step, ": at most ", most, " runs, each entry written ", float64(written)/float64(total), " times"))
 	}
 }
+
+// Packs are gathered in runs none of which has the packs of another.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	repo := newRepository(manyPacks(9, 100)...)
+	ids, err := repo.PackIDs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unread []cas.ID
+	repo.failing[ids[4]] = errors.New("boom")
+	bad := func(id cas.ID, _ error) error { unread = append(unread, id); return nil }
+	runs, err := gather(t.Context(), repo, scratch{t.TempDir()}, 250, ids, bad)
+	if err != nil || !slices.Equal(unread, ids[4:5]) {
+		t.Fatalf("got %v, could not read %v", err, unread)
+	}
+	seen := map[cas.ID]bool{ids[4]: true}
+	for _, r := range runs {
+		var frames uint64
+		for _, p := range r.packs {
+			if seen[p.id] {
+				t.Errorf("pack %s is there twice", p.id.Short())
+			}
+			seen[p.id] = true
+			frames += uint64(p.frames)
+		}
+		if frames != r.entries {
+			t.Errorf("a run of %d frames has %d entries", frames, r.entries)
+		}
+	}
+	if len(runs) < 3 || len(seen) != len(ids) {
+		t.Errorf("%d runs with %d packs, want more than 2 with %d", len(runs), len(seen), len(ids))
+	}
+	if err := closeRuns(runs); err != nil {
+		t.Error(err)
+	}
+	boom := errors.New("stop")
+	if _, err := gather(t.Context(), repo, nil, 250, ids, func(cas.ID, error) error { return boom }); !errors.Is(err, boom) {
+		t.Errorf("got %v, want %v", err, boom)
+	}
+}
