@@ -43,6 +43,12 @@ fuzz:
 		done; \
 	done
 
+# The protocol of commits and garbage collection, explored at larger scopes than
+# the tests do: ten minutes, 4 GB. Prints the tables of docs/testing.md.
+.PHONY: model
+model:
+	@go run ./fuzz model
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh
