@@ -49,6 +49,14 @@ fuzz:
 model:
 	@go run ./fuzz model
 
+# The code of writers, readers and garbage collection in RUNS worlds whose order
+# of operations, faults and delays come from SEED and the seeds after it.
+RUNS ?= 5000
+SEED ?= $(shell date +%s)
+.PHONY: simulate
+simulate:
+	go test -count=1 -timeout=60m -run TestSimulate ./fuzz/simulate -seed $(SEED) -runs $(RUNS)
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh
