@@ -214,19 +214,19 @@ func awaitServer(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // writeDocumented is "document NAME FILE": it writes the block of
-// docs/operations.md that follows the comment "test: NAME", with the paths of
+// docs/startup.md that follows the comment "test: NAME", with the paths of
 // the test in place of those of a host.
 func writeDocumented(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: document NAME FILE")
 	}
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../docs/startup.md")
 	ts.Check(err)
 	_, rest, found := strings.Cut(string(text), "<!-- test: "+args[0]+" -->\n```")
 	_, rest, _ = strings.Cut(rest, "\n")
 	block, _, closed := strings.Cut(rest, "\n```\n")
 	if !found || !closed {
-		ts.Fatalf("docs/operations.md has no block %q", args[0])
+		ts.Fatalf("docs/startup.md has no block %q", args[0])
 	}
 	primary, _ := server(ts, "primary")
 	work := ts.Getenv("WORK")
