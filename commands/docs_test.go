@@ -151,6 +151,25 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// The units and the crontab of docs/operations.md call the program as it can be
+// called.
+func TestDocumentedUnits(t *testing.T) {
+	text, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^(?:ExecStart=/usr/local/bin/|[-@*0-9].* root  )(shardseed .*)$`).FindAllStringSubmatch(string(text), -1)
+	if len(lines) != 5 {
+		t.Fatalf("got %d calls, want 5", len(lines))
+	}
+	app := theApp()
+	for _, line := range lines {
+		if _, err := arrange(app, strings.Fields(line[1])[1:]); err != nil {
+			t.Errorf("%s: %v", line[1], err)
+		}
+	}
+}
+
 // Every value flag names what it takes, and no flag is without a word on it.
 func TestFlagUsages(t *testing.T) {
 	for name, known := range newFlagTable(theApp()) {

@@ -35,6 +35,7 @@ type shardFacts struct {
 	plain   int64 // of all backups
 	stored  int64 // by all backups
 	last    *manifest.Manifest
+	drill   *mysqlbackup.Drill // the newest of any backup; nil: none was made
 }
 
 // factsAge is how old what is told of the repository may be: reading it takes a
@@ -128,6 +129,10 @@ func (m *metrics) collectShards(ctx context.Context, out chan<- prometheus.Metri
 		values := []string{string(s.name.keyspace), string(s.name.shard)}
 		gauge(out, family("backups", "Backups of the shard.", labels...), float64(s.backups), values...)
 		plain, stored, count = plain+float64(s.plain), stored+float64(s.stored), count+float64(s.backups)
+		if s.drill != nil {
+			gauge(out, family("last_drill_timestamp_seconds", "When a restore drill of a backup of the shard was made last.", labels...), float64(s.drill.Time.Unix()), values...)
+			gauge(out, family("last_drill_passed", "1 if it passed.", labels...), asNumber(s.drill.Passed()), values...)
+		}
 		if s.last == nil {
 			continue
 		}
@@ -186,6 +191,11 @@ func (m *metrics) readShards(ctx context.Context) ([]shardFacts, error) {
 			facts.stored += one.Totals.Stored
 			if one.Good() {
 				facts.last = one
+			}
+			drill, err := mysqlbackup.LastDrill(ctx, repo, one.Key())
+			failed = append(failed, err)
+			if drill != nil && (facts.drill == nil || facts.drill.Time.Before(drill.Time)) {
+				facts.drill = drill
 			}
 		}
 		all = append(all, facts)

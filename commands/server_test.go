@@ -62,6 +62,8 @@ func TestServerScripts(t *testing.T) {
 					"fetch":    fetch,
 
 					"stopreplica": stopReplica,
+					"configure":   configure,
+					"blocks":      runBlocks,
 				},
 			})
 		})
@@ -86,10 +88,25 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 	env.Setenv("TARGET", target.DefaultsFile)
 	env.Setenv("MYSQLD", target.Program)
 	env.Setenv("TARGET_DATA", target.Datadir)
+	env.Setenv("REPLICA_DIR", replica.Dir)
+	env.Setenv("MYSQLD", replica.Program)
+	if err := documents(env, primary); err != nil {
+		return err
+	}
 	env.Setenv("LISTEN", fmt.Sprintf("127.0.0.1:%d", mysqltest.FreePort(t)))
 	config := fmt.Sprintf(serverConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, primary.Program,
 		mysqltest.ReplUser, primary.ReplPasswordFile)
 	return os.WriteFile(filepath.Join(env.WorkDir, "config.yaml"), []byte(config), 0o600)
+}
+
+// documents says where the documentation is, and the passwords for its
+// examples.
+func documents(env *testscript.Env, primary *mysqltest.Server) error {
+	docs, err := filepath.Abs("../docs")
+	env.Setenv("DOCS", docs)
+	env.Setenv("PASSWORD", primary.PasswordFile)
+	env.Setenv("REPL_PASSWORD", primary.ReplPasswordFile)
+	return err
 }
 
 // stopReplica is "stopreplica SERVER": its replication is stopped.

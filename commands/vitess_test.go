@@ -55,6 +55,8 @@ func TestVitessScripts(t *testing.T) {
 			"recovers": recovers,
 
 			"acknowledges": acknowledges,
+			"configure":    configure,
+			"blocks":       runBlocks,
 		},
 	})
 }
@@ -95,6 +97,9 @@ func startCluster(env *testscript.Env) error {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(state, "cluster.json"), text, 0o600); err != nil {
+		return err
+	}
+	if err := documents(env, primary); err != nil {
 		return err
 	}
 	recordings, err := filepath.Abs("../mysqlbackup/vitess/testdata")

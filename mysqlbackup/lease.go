@@ -17,13 +17,13 @@ const leaseTime = time.Hour
 
 // lease is the word of a host, kept in the repository, that it backs up a
 // shard, so that not all replicas of the shard are stopped at once. It is
-// advice: two hosts that ask in the same moment may both get it, and nothing
-// but convenience rests on it. A host that dies keeps it until it expires; the
-// same tablet takes it over at once.
+// advice, and nothing but convenience rests on it: it expires by the clock, and
+// a shared mount may show it late. The same tablet takes it over at once.
 type lease struct {
 	repo *cas.Repository
 	name string
 	now  func() time.Time
+	gen  uint64 // of the value that was written last
 	leaseRecord
 	stop chan struct{}
 	done chan struct{}
@@ -46,25 +46,25 @@ func (b *backupRun) leaseName() string {
 func (b *backupRun) takeLease(ctx context.Context) error {
 	l := &lease{repo: b.Store.Repo, name: b.leaseName(), now: b.Now, stop: make(chan struct{}), done: make(chan struct{})}
 	l.leaseRecord = leaseRecord{Holder: b.Alias.String(), Host: b.Host, Session: string(b.record.Key())}
-	other, err := l.read(ctx)
-	if err != nil {
-		return err
+	for {
+		other, err := l.read(ctx)
+		if err != nil {
+			return err
+		}
+		if other.Holder != "" && other.Holder != l.Holder && b.Now().Before(other.Until) {
+			return busyShard(b, other)
+		}
+		err = l.write(ctx)
+		if errors.Is(err, cas.ErrExists) {
+			continue // somebody was faster
+		}
+		if err != nil {
+			return err
+		}
+		b.lease = l
+		go l.keep(context.WithoutCancel(ctx))
+		return nil
 	}
-	if other.Holder != "" && other.Holder != l.Holder && b.Now().Before(other.Until) {
-		return busyShard(b, other)
-	}
-	if err := l.write(ctx); err != nil {
-		return err
-	}
-	if other, err = l.read(ctx); err != nil {
-		return err
-	}
-	if other.Session != l.Session { // another came in between, and was later
-		return busyShard(b, other)
-	}
-	b.lease = l
-	go l.keep(context.WithoutCancel(ctx))
-	return nil
 }
 
 func busyShard(b *backupRun, other leaseRecord) error {
@@ -72,9 +72,11 @@ func busyShard(b *backupRun, other leaseRecord) error {
 		fmt.Sprintf("wait for it, or retry with --retry; if it has died, its word expires at %s", other.Until.UTC().Format(time.RFC3339)))
 }
 
+// read reads who has the lease, and which generation of the value says so.
 func (l *lease) read(ctx context.Context) (leaseRecord, error) {
 	var r leaseRecord
-	text, _, err := l.repo.Value(ctx, l.name)
+	text, gen, err := l.repo.Value(ctx, l.name)
+	l.gen = gen
 	if errors.Is(err, cas.ErrNotFound) {
 		return r, nil
 	}
@@ -92,14 +94,17 @@ func (l *lease) write(ctx context.Context) error {
 	return l.set(ctx, l.leaseRecord)
 }
 
+// set writes the next generation; the error is a [cas.ErrExists] if somebody
+// else has.
 func (l *lease) set(ctx context.Context, r leaseRecord) error {
 	text, err := json.Marshal(r)
 	if err == nil {
-		_, err = l.repo.SetValue(ctx, l.name, text)
+		err = l.repo.SetValueAfter(ctx, l.name, l.gen, text)
 	}
 	if err != nil {
 		return fmt.Errorf("tell that the shard is backed up: %w", err)
 	}
+	l.gen++
 	return nil
 }
 
@@ -113,7 +118,7 @@ func (l *lease) keep(ctx context.Context) {
 		case <-l.stop:
 			return
 		case <-ticker.C:
-			_ = l.write(ctx) // advice; the next tick tries again
+			_ = l.write(ctx) // advice: the next tick tries again, in vain if another has it now
 		}
 	}
 }
@@ -125,9 +130,8 @@ func (l *lease) release(ctx context.Context) error {
 	}
 	close(l.stop)
 	<-l.done
-	now, err := l.read(ctx)
-	if err != nil || now.Session != l.Session {
+	if err := l.set(ctx, leaseRecord{}); !errors.Is(err, cas.ErrExists) {
 		return err
 	}
-	return l.set(ctx, leaseRecord{})
+	return nil // it has expired, or a later run of the tablet has taken it over
 }
