@@ -408,7 +408,8 @@ func (c *fakeCluster) reparentShard(planned bool, alias string) error {
 	return nil
 }
 
-// fakeVttablet is the program "vttablet kill|stop|start ALIAS" of the stories.
+// fakeVttablet is the program "vttablet kill|join|stop|start ALIAS" of the
+// stories. One that joins was only cut off, and goes on as it was.
 // One that starts needs its server; it becomes a REPLICA again and sets up
 // replication from the current primary.
 func fakeVttablet() {
@@ -420,6 +421,9 @@ func fakeVttablet() {
 		switch os.Args[1] {
 		case "kill":
 			t.Killed = true
+			return nil
+		case "join":
+			t.Killed = false
 			return nil
 		case "stop":
 			t.Down = true
