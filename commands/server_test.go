@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ replication-password-file: %[6]s
 catch-up-timeout: 1m
 stop-timeout: 30s
 start-timeout: 1m
+scratch: %[1]s/scratch
+owner: %[7]s
+option: [%[8]s]
 `
 
 // TestServerScripts runs the stories of testdata/script/server on both
@@ -94,8 +98,12 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 		return err
 	}
 	env.Setenv("LISTEN", fmt.Sprintf("127.0.0.1:%d", mysqltest.FreePort(t)))
+	env.Setenv("SCRATCH", filepath.Join(env.WorkDir, "scratch"))
+	if err := os.Mkdir(filepath.Join(env.WorkDir, "scratch"), 0o700); err != nil {
+		return err
+	}
 	config := fmt.Sprintf(serverConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, primary.Program,
-		mysqltest.ReplUser, primary.ReplPasswordFile)
+		mysqltest.ReplUser, primary.ReplPasswordFile, currentUser(t), strings.Join(primary.InstallationOptions(), ", "))
 	return os.WriteFile(filepath.Join(env.WorkDir, "config.yaml"), []byte(config), 0o600)
 }
 
@@ -136,6 +144,15 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strconv.Itoa(response.StatusCode); got != args[0] {
 		ts.Fatalf("got %s, want %s: %s", got, args[0], text)
 	}
+}
+
+func currentUser(t testing.TB) string {
+	t.Helper()
+	current, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return current.Username
 }
 
 // server returns the story's server of a name, and its test.

@@ -81,6 +81,7 @@ func runDatadir(t *testing.T, flavor replication.Flavor, c datadirCase) {
 	r.to.clear(t)
 	r.target = mysqltest.New(t, flavor, mysqltest.Options{Cnf: r.options(r.to)})
 	r.backUp(t)
+	r.drill(t)
 	r.restore(t)
 	r.compare(t)
 	r.stopped(t)
@@ -146,6 +147,19 @@ func (r *datadirRun) backUp(t *testing.T) {
 	}
 	r.manifest = result.Manifest
 	r.checkManifest(t, result.Manifest)
+}
+
+// drill wants the backup to pass its drill, with the options that the manifest
+// tells, and no table that the drill can check to be left out.
+func (r *datadirRun) drill(t *testing.T) {
+	t.Helper()
+	result, err := mysqlbackup.Verify(t.Context(), r.verifyOptions(t, r.source))
+	if err != nil {
+		t.Errorf("drill: %v", err)
+	}
+	if result != nil {
+		t.Logf("drill: %s %v", result.Drill, result.Drill.Findings)
+	}
 }
 
 // checkManifest wants pages verified as far as they can be, and the roots.

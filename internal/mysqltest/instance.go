@@ -125,22 +125,29 @@ func reap(parent string) error {
 	return nil
 }
 
-// config returns the text of the defaults file.
-func (s *Server) config() string {
+// InstallationOptions are what the program needs to be told because it is only
+// unpacked, not installed.
+func (s *Server) InstallationOptions() []string {
 	base := s.installation.path(string(s.Flavor), "usr")
-	lines := []string{
-		"[mysqld]",
+	return []string{
 		"basedir=" + base,
 		"plugin-dir=" + filepath.Join(base, "lib/mysql/plugin"),
 		"lc-messages-dir=" + filepath.Join(base, "share/mysql"),
 		"character-sets-dir=" + filepath.Join(base, "share/mysql/charsets"),
-		"datadir=" + s.Datadir,
-		"socket=" + s.Socket,
+	}
+}
+
+// config returns the text of the defaults file.
+func (s *Server) config() string {
+	lines := append([]string{"[mysqld]"}, s.InstallationOptions()...)
+	lines = append(lines,
+		"datadir="+s.Datadir,
+		"socket="+s.Socket,
 		// A MariaDB server that starts removes every temporary table it finds in
 		// tmpdir, whosever it is.
-		"tmpdir=" + s.tmpdir(),
-		"pid-file=" + filepath.Join(s.Dir, "pid"),
-		"log-error=" + s.ErrorLog,
+		"tmpdir="+s.tmpdir(),
+		"pid-file="+filepath.Join(s.Dir, "pid"),
+		"log-error="+s.ErrorLog,
 		"bind-address=127.0.0.1",
 		fmt.Sprintf("port=%d", s.Port),
 		fmt.Sprintf("server-id=%d", s.ServerID),
@@ -154,7 +161,7 @@ func (s *Server) config() string {
 		// The tests pull no plugs: what the kernel has is good enough.
 		"sync-binlog=0",
 		"innodb-flush-log-at-trx-commit=2",
-	}
+	)
 	if os.Getuid() == 0 {
 		lines = append(lines, "user=root")
 	}
