@@ -153,7 +153,18 @@ func (r *datadirRun) backUp(t *testing.T) {
 // tells, and no table that the drill can check to be left out.
 func (r *datadirRun) drill(t *testing.T) {
 	t.Helper()
-	result, err := mysqlbackup.Verify(t.Context(), r.verifyOptions(t, r.source))
+	opts := r.verifyOptions(t, r.source)
+	folder, err := os.MkdirTemp("", "drill-") // the name of a case may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := os.Remove(folder); err != nil { // nothing is in it
+			t.Error(err)
+		}
+	}()
+	opts.Scratch = folder
+	result, err := mysqlbackup.Verify(t.Context(), opts)
 	if err != nil {
 		t.Errorf("drill: %v", err)
 	}

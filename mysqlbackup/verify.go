@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -64,6 +66,7 @@ type drillRun struct {
 	external map[string]string // root's path on the source → folder
 	process  *child            // nil: none has been started
 	srv      *server
+	started  bool // it was up once
 	begun    time.Time
 
 	mu     sync.Mutex // guards what follows while tables are checked
@@ -355,21 +358,64 @@ func (d *drillRun) start(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err == nil {
-		d.srv = srv
+		d.srv, d.started = srv, true
 		return nil
 	}
-	d.fail("no server starts on it: %v%s", err, d.lastWords())
-	return d.process.kill()
+	words := d.lastWords()
+	if err := d.process.kill(); err != nil {
+		return err
+	}
+	if !d.started {
+		if err := d.tryProgram(ctx); err != nil {
+			return hint.Wrap(fmt.Errorf("start the drill's server: %w", err),
+				"see --option and --owner; AppArmor and SELinux may keep it out of "+d.opts.Scratch)
+		}
+	}
+	d.fail("no server starts on it: %v%s", err, words)
+	return nil
 }
 
-// serverLog is where the drill's server writes its log.
-func (d *drillRun) serverLog() string { return d.scratch.path("run", "log.err") }
+// tryProgram makes an empty data directory with the same program and options:
+// if that fails, it is not the backup's fault that no server starts on it.
+func (d *drillRun) tryProgram(ctx context.Context) (err error) {
+	limited, cancel := context.WithTimeout(ctx, d.opts.StartTimeout)
+	defer cancel()
+	folder := d.scratch.path("run", "empty")
+	if err := errors.Join(os.Mkdir(folder, 0o700), os.Chown(folder, d.owner.uid, d.owner.gid)); err != nil {
+		return err
+	}
+	args := []string{
+		"--defaults-file=" + d.cnf(), "--datadir=" + folder, "--innodb-data-home-dir=" + folder, "--innodb-log-group-home-dir=" + folder,
+		"--innodb-undo-directory=" + folder, "--skip-log-bin", "--log-error=" + d.scratch.path("run", "empty.err"),
+	}
+	if d.target.version.Flavor == replication.MySQL {
+		args = append(args, "--initialize-insecure")
+	} else {
+		args = append(args, "--aria-log-dir-path="+folder, "--bootstrap", "--skip-grant-tables")
+	}
+	cmd := exec.CommandContext(limited, d.opts.Program, args...)
+	cmd.Dir = "/"
+	owner, err := ownerOf(folder)
+	if err != nil {
+		return err
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: owner}
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("not even an empty data directory can be made with these options: %w%s", err, lastWords(d.scratch.path("run", "empty.err")))
+	}
+	return nil
+}
 
 // lastWords returns what the server's log says of its end: its last errors, and
 // not the stack that follows them; else the log's end.
-func (d *drillRun) lastWords() string {
+func (d *drillRun) lastWords() string { return lastWords(d.scratch.path("run", "log.err")) }
+
+func lastWords(path string) string {
 	const most = 3
-	log, err := os.ReadFile(d.serverLog())
+	log, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}

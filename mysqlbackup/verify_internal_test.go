@@ -13,7 +13,9 @@ import (
 )
 
 func TestJudgeCheck(t *testing.T) {
-	row := func(kind, text string) map[string]string { return map[string]string{"Msg_type": kind, "Msg_text": text} }
+	row := func(kind, text string) map[string]string {
+		return map[string]string{"Msg_type": kind, "Msg_text": text}
+	}
 	for name, c := range map[string]struct {
 		rows []map[string]string
 		want tableState
@@ -86,8 +88,11 @@ func TestDrillOptions(t *testing.T) {
 				InnoDBDataFilePath: "/ssd/ibdata1:12M;/ssd/ibdata2:10M:autoextend", LogBin: "/logs/bin",
 			},
 			Roots: []manifest.Root{
-				{Name: rootBinlog, Path: "/logs"}, {Name: rootDatadir, Path: "/var/lib/my#sql"}, {Name: "external-1", Path: "/ssd/extra"},
-				{Name: rootHome, Path: "/ssd"}, {Name: rootUndo, Path: "/var/lib/my#sql/undo"},
+				{Name: rootBinlog, Path: "/logs"},
+				{Name: rootDatadir, Path: "/var/lib/my#sql"},
+				{Name: "external-1", Path: "/ssd/extra"},
+				{Name: rootHome, Path: "/ssd"},
+				{Name: rootUndo, Path: "/var/lib/my#sql/undo"},
 			},
 		}},
 	}

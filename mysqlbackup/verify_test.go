@@ -245,6 +245,31 @@ func TestVerifyElsewhere(t *testing.T) {
 		s.checkSwept(t)
 		s.checkLastDrill(t, moved.Key(), result.Drill)
 
+		// No server starts: because of the options, and because of the files.
+		opts.Options = append(opts.Options, "no-such-option=1")
+		result, err = mysqlbackup.Verify(t.Context(), opts)
+		if err == nil || errors.Is(err, mysqlbackup.ErrDrill) || result != nil {
+			t.Errorf("wrong option: %+v, %v", result, err)
+		}
+		checkSays(t, err, "not even an empty data directory", "no-such-option")
+		opts.Options = opts.Options[:len(opts.Options)-1]
+		s.checkSwept(t)
+		s.at(mysqlbackup.StepFenced, func() {
+			paths, err := filepath.Glob(filepath.Join(s.scratch(t), "*", "data", "ibdata1"))
+			if err != nil || len(paths) != 1 {
+				t.Fatalf("got %q, %v", paths, err)
+			}
+			if err := os.Truncate(paths[0], 16384); err != nil {
+				t.Error(err)
+			}
+		})
+		result, err = mysqlbackup.Verify(t.Context(), opts)
+		if !errors.Is(err, mysqlbackup.ErrDrill) || result == nil || result.Drill.Tables.Total() != 0 {
+			t.Errorf("without its system tablespace: %+v, %v", result, err)
+		}
+		checkSays(t, err, "no server starts on it")
+		s.checkSwept(t)
+
 		// A pack is gone.
 		packs, err := filepath.Glob(filepath.Join(s.root, "packs", "*", "*"))
 		if err != nil {
