@@ -164,6 +164,11 @@ func (r *datadirRun) drill(t *testing.T) {
 		}
 	}()
 	opts.Scratch = folder
+	for _, option := range r.options(r.from) { // as an operator would give them
+		if strings.HasPrefix(option, "plugin_load_add=") || strings.Contains(option, "file_key_management") {
+			opts.Options = append(opts.Options, option)
+		}
+	}
 	result, err := mysqlbackup.Verify(t.Context(), opts)
 	if err != nil {
 		t.Errorf("drill: %v", err)

@@ -26,6 +26,10 @@ func (f *optionFile) set(name, value string) {
 		f.names = map[string]bool{}
 	}
 	f.names[canonical(name)] = true
+	f.write(name, value)
+}
+
+func (f *optionFile) write(name, value string) {
 	line := name
 	if value != "" {
 		escaped := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
@@ -75,7 +79,7 @@ func (f *optionFile) add(options []string) error {
 				return refuse("option %s is set by what the backup needs", name)
 			}
 		}
-		f.set(name, value)
+		f.write(name, value) // plugin_load_add, say, may come again
 	}
 	return nil
 }
@@ -112,7 +116,7 @@ func (d *drillRun) writeOptions(files []manifest.File) error {
 		f.set(option[0], option[1])
 	}
 	if m.Server.Flavor == replication.MySQL {
-		d.setMySQL(&f)
+		d.setMySQL(&f, files)
 	} else {
 		d.setMariaDB(&f, files)
 	}
@@ -126,7 +130,7 @@ func (d *drillRun) writeOptions(files []manifest.File) error {
 	return d.makeScratch(text)
 }
 
-func (d *drillRun) setMySQL(f *optionFile) {
+func (d *drillRun) setMySQL(f *optionFile, files []manifest.File) {
 	f.set("innodb_parallel_read_threads", "1") // several tables are checked at once instead
 	f.set("secure_file_priv", "NULL")
 	f.set("skip_log_bin", "")
@@ -134,14 +138,32 @@ func (d *drillRun) setMySQL(f *optionFile) {
 		f.set("gtid_mode", mode)
 		f.set("enforce_gtid_consistency", "ON")
 	}
-	var folders []string
-	for _, folder := range d.external {
-		folders = append(folders, folder)
-	}
-	slices.Sort(folders)
-	if len(folders) > 0 {
+	if folders := d.searched(files); len(folders) > 0 {
 		f.set("innodb_directories", strings.Join(folders, ";"))
 	}
+}
+
+// searched returns the external folders in which MySQL must look for
+// tablespaces: not those that symbolic links lead to, or it finds these twice.
+func (d *drillRun) searched(files []manifest.File) []string {
+	sources, linked := map[string]string{}, map[string]bool{}
+	for _, root := range d.chosen.Roots {
+		sources[root.Name] = string(root.Path)
+	}
+	for i := range files {
+		linked[string(files[i].Target)] = true
+	}
+	var folders []string
+	for i := range files {
+		source := sources[files[i].Root]
+		folder, external := d.external[source]
+		path := string(files[i].Path)
+		if ext := filepath.Ext(path); external && (ext == ".ibd" || ext == ".ibu") && !linked[source] && !linked[filepath.Join(source, path)] {
+			folders = append(folders, folder)
+		}
+	}
+	slices.Sort(folders)
+	return slices.Compact(folders)
 }
 
 var undoSpace = regexp.MustCompile(`^undo[0-9]{3}$`)

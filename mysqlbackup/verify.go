@@ -342,6 +342,9 @@ func (d *drillRun) restore(ctx context.Context) error {
 // does not come up that is noted, and there is none.
 func (d *drillRun) start(ctx context.Context) error {
 	d.end()
+	if err := os.RemoveAll(d.serverLog()); err != nil { // of the server before it
+		return err
+	}
 	started := make(chan error)
 	go func() { // its thread, and what it starts, is nice
 		throttle.Yield()
@@ -366,6 +369,10 @@ func (d *drillRun) start(ctx context.Context) error {
 		return err
 	}
 	if !d.started {
+		if d.chosen.Pages.Encrypted > 0 {
+			return hint.Wrap(fmt.Errorf("start the drill's server: %w%s", err, words),
+				"the backup has encrypted pages, and without their keys a server may not start: configure its keyring with --option")
+		}
 		if err := d.tryProgram(ctx); err != nil {
 			return hint.Wrap(fmt.Errorf("start the drill's server: %w", err),
 				"see --option and --owner; AppArmor and SELinux may keep it out of "+d.opts.Scratch)
@@ -409,9 +416,11 @@ func (d *drillRun) tryProgram(ctx context.Context) (err error) {
 	return nil
 }
 
-// lastWords returns what the server's log says of its end: its last errors, and
-// not the stack that follows them; else the log's end.
-func (d *drillRun) lastWords() string { return lastWords(d.scratch.path("run", "log.err")) }
+// lastWords returns what the server's log says of its end: the first errors, and
+// not what follows from them or the stack; else the log's end.
+func (d *drillRun) lastWords() string { return lastWords(d.serverLog()) }
+
+func (d *drillRun) serverLog() string { return d.scratch.path("run", "log.err") }
 
 func lastWords(path string) string {
 	const most = 3
@@ -428,7 +437,7 @@ func lastWords(path string) string {
 	if len(errs) == 0 {
 		return quoteTail(log)
 	}
-	return quoteTail([]byte(strings.Join(errs[max(0, len(errs)-most):], "; ")))
+	return quoteTail([]byte(strings.Join(errs[:min(most, len(errs))], "; ")))
 }
 
 // end ends the drill's server at once.

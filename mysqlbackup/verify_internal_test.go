@@ -81,7 +81,7 @@ func TestDrillOptions(t *testing.T) {
 	}
 	d := &drillRun{
 		scratch: s, serverID: 7,
-		opts: VerifyOptions{Options: []string{`plugin_load_add=a b"c\d#e`, "innodb-buffer-pool-size=1G"}},
+		opts: VerifyOptions{Options: []string{"plugin_load_add=first", `plugin_load_add=a b"c\d#e`, "innodb-buffer-pool-size=1G"}},
 		restoreRun: restoreRun{chosen: &manifest.Manifest{
 			Server: manifest.Server{
 				Flavor: replication.MariaDB, DataDir: "/var/lib/my#sql", PageSize: 4096, LowerCaseTableNames: 1,
