@@ -18,6 +18,15 @@ type Locator interface {
 	Lookup(id ID, below uint8) (Chain, error)
 }
 
+// Chooser is a Locator that can do without some copies. A Reader that meets a
+// damaged frame asks it for another way to the chunk.
+type Chooser interface {
+	Locator
+	// LookupWithout is Lookup among the copies that skip does not return true
+	// for.
+	LookupWithout(id ID, below uint8, skip func(Location) bool) (Chain, error)
+}
+
 // check refuses a chain that cannot be right.
 func (c Chain) check(id ID, below uint8, plainSize int) error {
 	for _, loc := range c {

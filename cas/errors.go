@@ -49,6 +49,17 @@ func (e *CorruptError) Error() string {
 // Is matches ErrCorrupt.
 func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
 
+// ChunkError says which chunk of a list could not be given. Its message is its
+// cause's.
+type ChunkError struct {
+	Index int // in the list
+	ID    ID
+	Err   error
+}
+
+func (e *ChunkError) Error() string { return e.Err.Error() }
+func (e *ChunkError) Unwrap() error { return e.Err }
+
 // VersionError says that an object was written by a newer program than this.
 type VersionError struct {
 	What     string // the object, for example "format" or "pack 51c0d2aa"

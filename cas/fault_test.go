@@ -143,15 +143,23 @@ func TestReadFaults(t *testing.T) {
 			err = errors.Join(err, packErr)
 		}
 		reader := repo.NewReader(index)
-		_, chunkErr := reader.Chunk(t.Context(), cas.Sum(noise(1, 1000)), 1000)
+		chunk, chunkErr := reader.Chunk(t.Context(), cas.Sum(noise(1, 1000)), 1000)
+		if chunkErr == nil && !bytes.Equal(chunk, noise(1, 1000)) {
+			t.Error("other bytes, and no error")
+		}
 		return errors.Join(err, chunkErr, reader.Close())
 	}
 	for _, when := range []castest.When{castest.Before, castest.After} {
+		again := 0
 		for n := 1; ; n++ {
 			faulty.FailAt(n, when)
 			err := read()
 			if faulty.Ops() < n {
 				break
+			}
+			if err == nil {
+				again++
+				continue
 			}
 			if !errors.Is(err, castest.ErrInjected) {
 				t.Errorf("operation %d: got %v, want the injected error", n, err)
@@ -160,6 +168,9 @@ func TestReadFaults(t *testing.T) {
 			if err := read(); err != nil {
 				t.Errorf("after operation %d failed: %v", n, err)
 			}
+		}
+		if again != 2 {
+			t.Errorf("%d operations were tried again, want 2: a frame's pack is opened, and read, a second time", again)
 		}
 	}
 }

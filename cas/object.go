@@ -28,6 +28,7 @@ const (
 	objectValue     objectKind = 6
 	objectPackList  objectKind = 7  // gc/…: sorted pack IDs
 	objectDamaged   objectKind = 8  // damaged/<pack>
+	objectLedger    objectKind = 9  // verified/…
 	objectKeyList   objectKind = 10 // gc/…: sorted keys
 	objectBeat      objectKind = 11 // beats/…, readers/…
 )

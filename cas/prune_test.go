@@ -214,7 +214,7 @@ func TestPruneFrees(t *testing.T) {
 }
 
 // changed returns chunks with a byte of each changed.
-func changed(chunks [][]byte, n int) [][]byte {
+func changedChunks(chunks [][]byte, n int) [][]byte {
 	var all [][]byte
 	for _, chunk := range chunks {
 		chunk = bytes.Clone(chunk)
@@ -234,7 +234,7 @@ func TestPruneCollapses(t *testing.T) {
 	for n := range 6 {
 		var likes [][]byte
 		if n > 0 {
-			likes, chunks = chunks, changed(chunks, n)
+			likes, chunks = chunks, changedChunks(chunks, n)
 		}
 		k := cas.Key(fmt.Sprintf("%s-%d", key, n))
 		backUp(t, repo, k, chunks, likes)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 )
 
 // Bounds of one read of neighboring frames, in bytes.
@@ -16,6 +17,8 @@ const (
 )
 
 // Reader gives chunks back. Whatever it returns has been hashed against its ID.
+// If the locator is a Chooser, a chunk of which one copy is damaged is read from
+// another.
 // Its memory is bounded by the windows that are decoded at a time, one more
 // than there are processors. Safe for concurrent use.
 type Reader struct {
@@ -23,6 +26,10 @@ type Reader struct {
 	locator Locator
 	packs   *packFiles
 	buffers chan *buffers // those not in use
+	pinned  bool          // no other copies than those first found are taken
+
+	badMu sync.RWMutex       // guards bad; never held during I/O
+	bad   map[place]struct{} // frames that were found to be damaged or could not be read
 }
 
 // NewReader returns a reader of the chunks that the locator finds. The caller
@@ -61,7 +68,7 @@ func (r *Reader) Chunk(ctx context.Context, id ID, plainSize int) ([]byte, error
 
 // locate looks up a copy and refuses one that cannot be right.
 func (r *Reader) locate(id ID, plainSize int) (Chain, error) {
-	chain, err := r.locator.Lookup(id, AnyDepth)
+	chain, err := r.lookup(id, AnyDepth)
 	if err != nil {
 		return nil, fmt.Errorf("look up chunk %s: %w", id.Short(), err)
 	}
@@ -73,13 +80,17 @@ func (r *Reader) locate(id ID, plainSize int) (Chain, error) {
 // once, those of bases too. sizes gives the plain size of chunk i. Zero IDs are
 // skipped. fn is called from this goroutine and may use plain only until it
 // returns; it must neither change it nor use the Reader. Errors are those of
-// Chunk and fn's own; the first ends the call.
+// Chunk, each in a *ChunkError, and fn's own; the first ends the call.
 func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn func(i int, plain []byte) error) error {
 	return r.chains(ctx, len(ids), fn, func(i int) (Chain, error) {
 		if ids[i].IsZero() {
 			return nil, nil
 		}
-		return r.locate(ids[i], sizes(i))
+		found, err := r.locate(ids[i], sizes(i))
+		if err != nil {
+			err = &ChunkError{Index: i, ID: ids[i], Err: err}
+		}
+		return found, err
 	})
 }
 
@@ -118,42 +129,36 @@ func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) err
 	return r.deliver(ctx, planned, b, fn)
 }
 
-// expect lets the store fetch what the window reads.
+// expect lets the store fetch what the window reads. What cannot be had is found
+// out when it is read.
 func (r *Reader) expect(ctx context.Context, w *window) error {
 	for _, run := range w.runs {
 		first := run.pieces[0]
 		file, err := r.packs.acquire(ctx, first.loc.Pack)
 		if err != nil {
-			return first.slot.chain.with(first.loc, err)
+			continue
 		}
 		file.blob.Expect(first.loc.Offset, run.size)
 		if err := r.packs.release(file); err != nil {
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // deliver reads, decodes and verifies the chunks of a window that was planned,
 // and empties it.
-func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int, []byte) error) (err error) {
-	w.share(b)
-	for _, run := range w.runs {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		first := run.pieces[0]
-		if b.stored, err = r.read(ctx, b.stored, *first.loc, run.size); err != nil {
-			return first.slot.chain.with(first.loc, err)
-		}
-		if err := b.combine(r.repo.decoders, run.pieces); err != nil {
-			return err
-		}
+func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int, []byte) error) error {
+	together := r.combine(ctx, w, b)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	for i := range w.slots {
 		s := &w.slots[i]
-		if got := Sum(s.plain); got != s.chain[0].ID {
-			return r.blame(ctx, s.chain, got)
+		if together != nil || Sum(s.plain) != s.chain[0].ID {
+			if err := r.decodeAlone(ctx, s); err != nil {
+				return &ChunkError{Index: s.indexes[0], ID: s.chain[0].ID, Err: err}
+			}
 		}
 		for _, index := range s.indexes {
 			if err := fn(index, s.plain); err != nil {
@@ -165,28 +170,23 @@ func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int
 	return nil
 }
 
-// blame finds the frame that decodes to other bytes than it should in a chain
-// whose outcome hashes to got.
-func (r *Reader) blame(ctx context.Context, chain Chain, got ID) error {
-	s := slot{plain: make([]byte, chain[0].PlainSize)}
-	for i := len(chain) - 1; i > 0; i-- {
-		loc := &chain[i]
-		stored, err := r.read(ctx, nil, *loc, loc.Size())
-		if err != nil {
-			return chain.with(loc, err)
+// combine reads and decodes the frames of a window that was planned. What comes
+// out has not been verified.
+func (r *Reader) combine(ctx context.Context, w *window, b *buffers) (err error) {
+	w.share(b)
+	for _, run := range w.runs {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		content, err := unpack(r.repo.decoders, nil, *loc, stored)
-		if err == nil {
-			err = s.combine(loc, content)
+		first := run.pieces[0]
+		if b.stored, err = r.read(ctx, b.stored, *first.loc, run.size); err != nil {
+			return err
 		}
-		if err != nil {
-			return chain.with(loc, err)
-		}
-		if got := Sum(s.plain); got != loc.ID {
-			return chain.with(loc, corrupt(*loc, got, ""))
+		if err := b.combine(r.repo.decoders, run.pieces); err != nil {
+			return err
 		}
 	}
-	return corrupt(chain[0], got, "")
+	return nil
 }
 
 // read returns size bytes of the pack from the frame on, in buf if it is large

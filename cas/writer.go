@@ -93,6 +93,7 @@ func (s *Session) NewWriter(opts WriterOptions) *Writer {
 	}
 	if opts.Known != nil {
 		w.bases = s.repo.NewReader(opts.Known)
+		w.bases.pinned = true // a delta's depth is that of the very copy it was made from
 	}
 	return w
 }

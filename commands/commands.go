@@ -96,6 +96,8 @@ func (r *run) app() *cli.App {
 			r.pinCommand(),
 			r.unpinCommand(),
 			r.pruneCommand(),
+			r.checkCommand(),
+			r.repairCommand(),
 			r.primaryCommand(),
 			r.reindexCommand(),
 			r.completionCommand(),

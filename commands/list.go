@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/check"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -46,6 +47,10 @@ func (r *run) list(c *cli.Context) error {
 	if len(entries) == 0 {
 		return r.listNothing(c.Context, "list", repo, shard)
 	}
+	last, err := r.lastVerified(c.Context, repo)
+	if err != nil {
+		return err
+	}
 	var rows [][]string
 	var failed []error
 	for i := range entries {
@@ -54,11 +59,12 @@ func (r *run) list(c *cli.Context) error {
 		if e.Manifest == nil {
 			continue
 		}
-		rows = append(rows, entryRow(e))
-		r.out.Object(newEntryObject(e))
+		verification := last.Of(e.Manifest)
+		rows = append(rows, append(entryRow(e), verificationText(verification)))
+		r.out.Object(newEntryObject(e, verification))
 	}
 	if len(rows) > 0 {
-		r.out.Table([]string{"NAME", "TIME (UTC)", "ALIAS", "SERVER", "ENGINE", "SIZE", "NEW", "TOOK", "POSITION", "MARKS", "PINNED", "DRILL"}, rows)
+		r.out.Table([]string{"NAME", "TIME (UTC)", "ALIAS", "SERVER", "ENGINE", "SIZE", "NEW", "TOOK", "POSITION", "MARKS", "PINNED", "DRILL", "VERIFIED (UTC)"}, rows)
 	}
 	return errors.Join(append(failed, r.out.Err())...)
 }
@@ -75,6 +81,26 @@ func (r *run) listNothing(ctx context.Context, verb string, repo *cas.Repository
 	}
 	r.out.Text("all backups of %s have been removed", shard)
 	return r.out.Err()
+}
+
+// lastVerified reads when backups were last verified.
+func (r *run) lastVerified(ctx context.Context, repo *cas.Repository) (*check.Last, error) {
+	last, problems, err := check.LastVerified(ctx, repo)
+	for _, problem := range problems {
+		r.out.Warn(problem.Error())
+	}
+	return last, err
+}
+
+// verificationText is when a backup was last verified, for people.
+func verificationText(v check.Verification) string {
+	switch {
+	case v.Failed:
+		return "damaged"
+	case v.Time == nil:
+		return "never"
+	}
+	return v.Time.UTC().Format(time.DateTime)
 }
 
 // manifests returns the records of the shard's backups, oldest first, and why
@@ -112,6 +138,7 @@ func newBackupObject(s manifest.Summary) backupObject { return backupObject{"bac
 // entryObject is a listed backup in JSON.
 type entryObject struct {
 	backupObject
+	check.Verification
 	standing
 }
 
@@ -124,8 +151,8 @@ type standing struct {
 
 func newStanding(e *mysqlbackup.Entry) standing { return standing{e.Pin, e.Removing, e.Drill} }
 
-func newEntryObject(e *mysqlbackup.Entry) entryObject {
-	return entryObject{newBackupObject(e.Manifest.Summary()), newStanding(e)}
+func newEntryObject(e *mysqlbackup.Entry, v check.Verification) entryObject {
+	return entryObject{newBackupObject(e.Manifest.Summary()), v, newStanding(e)}
 }
 
 // entryRow is a backup as a row of the list.

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/check"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -55,12 +56,19 @@ func (r *run) show(c *cli.Context) error {
 	if m == nil {
 		return e.Err
 	}
+	last, err := r.lastVerified(c.Context, repo)
+	if err != nil {
+		return err
+	}
+	verification := last.Of(m)
 	r.out.Object(struct {
 		Type string `json:"type"` // "manifest"
 		*manifest.Manifest
+		check.Verification
 		standing
-	}{"manifest", m, newStanding(e)})
-	r.out.Table(nil, append(factRows(m), standingRows(e)...))
+	}{"manifest", m, verification, newStanding(e)})
+	rows := append(factRows(m), []string{"verified:", verificationText(verification)})
+	r.out.Table(nil, append(rows, standingRows(e)...))
 	if c.Bool("files") {
 		if err := r.showFiles(c.Context, repo, m); err != nil {
 			return err

@@ -10,66 +10,53 @@ import (
 	"github.com/shardseed/shardseed/cas"
 )
 
-// OfBackup is [OfBackupIn] with the system's folder for temporary files.
-func OfBackup(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
-	return OfBackupIn(ctx, "", repo, ids)
-}
-
-// OfBackupIn returns where the chunks of backups are whose records name these
-// packs: their directories are read, and no others. Only if one of them is gone,
-// cannot be read, or was given up (marked damaged, or finally condemned), are
-// those of all other packs read too: the chunks may have been stored again, or
-// moved. What cannot be read is no error then; chunks that are nowhere are not
-// found. For the folder see [OfPacksIn].
-func OfBackupIn(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
-	m := &Memory{}
-	if err := m.addBackup(ctx, repo, newScratch(dir), distinct(ids)); err != nil {
+// OfBackup is [OfPacksIn] for backups whose records name these packs. Only if one
+// of them is gone, cannot be read, or was given up, are the directories of all
+// other packs read too: the chunks may have been stored again, or moved. What
+// cannot be read is no error then; chunks that are nowhere are not found.
+func OfBackup(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
+	m, place := &Memory{}, newScratch(dir)
+	named, bad := distinct(ids), map[cas.ID]error{}
+	err := m.add(ctx, repo, place, named, func(id cas.ID, err error) error {
+		bad[id] = err
+		return nil
+	})
+	if err == nil {
+		err = m.addOthers(ctx, repo, place, named, bad)
+	}
+	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-func (m *Memory) addBackup(ctx context.Context, repo Source, place scratch, ids []cas.ID) error {
-	bad := unread{}
-	if err := m.add(ctx, repo, place, ids, bad.add); err != nil {
-		return err
-	}
+// addOthers takes in all other packs, if one of those that are named is bad or was
+// given up.
+func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, named []cas.ID, bad map[cas.ID]error) error {
 	dead, err := repo.Dead(ctx)
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	doubt := len(bad) > 0 || slices.ContainsFunc(ids, func(id cas.ID) bool { _, found := dead[id]; return found })
+	// A restore does without what garbage collection says, if that cannot be read.
+	doubt := len(bad) > 0 || err == nil && slices.ContainsFunc(named, func(id cas.ID) bool { _, found := dead[id]; return found })
 	if !doubt {
 		return nil
 	}
-	return m.addOthers(ctx, repo, place, ids, bad)
-}
-
-// addOthers reads the directories of all packs but those with these IDs.
-func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, ids []cas.ID, bad unread) error {
 	all, err := repo.PackIDs(ctx)
 	if err != nil {
 		return err
 	}
-	named := map[cas.ID]bool{}
-	for _, id := range ids {
-		named[id] = true
+	known := make(map[cas.ID]struct{}, len(named))
+	for _, id := range named {
+		known[id] = struct{}{}
 	}
-	others := slices.DeleteFunc(all, func(id cas.ID) bool { return named[id] })
-	if err := m.add(ctx, repo, place, others, unread{}.add); err != nil {
+	others := slices.DeleteFunc(all, func(id cas.ID) bool { _, found := known[id]; return found })
+	if err := m.add(ctx, repo, place, others, func(cas.ID, error) error { return nil }); err != nil {
 		return err
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(bad), cas.ID.Compare) {
-		m.lost = append(m.lost, bad[id])
+		m.lost = append(m.lost, fmt.Errorf("index pack %s: %w", id.Short(), bad[id]))
 	}
-	return nil
-}
-
-// unread collects the packs whose directories cannot be read, and why.
-type unread map[cas.ID]error
-
-func (u unread) add(id cas.ID, err error) error {
-	u[id] = err
 	return nil
 }
 

@@ -32,7 +32,7 @@ func TestOfBackup(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			repo := newRepository(first, second, again, foreign)
 			test.spoil(repo)
-			m, err := OfBackup(t.Context(), repo, named)
+			m, err := OfBackup(t.Context(), t.TempDir(), repo, named)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,11 +49,14 @@ func TestOfBackup(t *testing.T) {
 	repo := newRepository(first, second)
 	repo.remove(first.ID)
 	repo.listErr = errors.New("no listing")
-	if _, err := OfBackup(t.Context(), repo, named); !errors.Is(err, repo.listErr) {
+	if _, err := OfBackup(t.Context(), t.TempDir(), repo, named); !errors.Is(err, repo.listErr) {
 		t.Errorf("got %v, want the listing's error", err)
 	}
+	repo = newRepository(first, second)
 	repo.deadErr = errors.New("no marks")
-	if _, err := OfBackup(t.Context(), repo, named); !errors.Is(err, repo.deadErr) {
-		t.Errorf("got %v, want the marks' error", err)
+	if m, err := OfBackup(t.Context(), t.TempDir(), repo, named); err != nil {
+		t.Errorf("the marks cannot be read: %v", err)
+	} else {
+		wantPack(t, m, chunk(1), 1, 1)
 	}
 }

@@ -94,6 +94,14 @@ func (x *Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 	return r.find(question{id, below})
 }
 
+// LookupWithout likewise leaves copies out; see [cas.Chooser].
+func (x *Index) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) bool) (cas.Chain, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	r := resolver{copies: without(x.copies, skip)}
+	return r.find(question{id, below})
+}
+
 // copies returns all copies in living packs. The caller holds mu.
 func (x *Index) copies(id *cas.ID) ([]cas.Location, error) {
 	copies, _ := x.files.copies(id) // an error is kept in the run

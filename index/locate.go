@@ -22,12 +22,24 @@ type Source interface {
 
 var (
 	_ Source      = (*cas.Repository)(nil)
-	_ cas.Locator = (*Index)(nil)
-	_ cas.Locator = (*Memory)(nil)
+	_ cas.Chooser = (*Index)(nil)
+	_ cas.Chooser = (*Memory)(nil)
 )
 
 // packReaders is how many pack directories are read at once.
 const packReaders = 8
+
+// finder returns all copies of a chunk, in any order. The caller owns them. With
+// an error some may be missing.
+type finder func(id *cas.ID) ([]cas.Location, error)
+
+// without leaves copies out.
+func without(copies finder, skip func(cas.Location) bool) finder {
+	return func(id *cas.ID) ([]cas.Location, error) {
+		found, err := copies(id)
+		return slices.DeleteFunc(found, skip), err
+	}
+}
 
 // question asks for a copy of a chunk below a depth.
 type question struct {
@@ -37,9 +49,9 @@ type question struct {
 
 // resolver answers one Lookup by the presence rule.
 type resolver struct {
-	copies func(id *cas.ID) ([]cas.Location, error) // copies in living packs, in any order
-	absent map[question]struct{}                    // answered with no: without it, many copies of deep chains would take exponential time
-	err    error                                    // the first of copies
+	copies finder                // copies in living packs
+	absent map[question]struct{} // answered with no: without it, many copies of deep chains would take exponential time
+	err    error                 // the first of copies
 }
 
 // lookup returns the chain of the copy of the least depth, among those of the

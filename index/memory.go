@@ -84,9 +84,18 @@ func distinct(ids []cas.ID) []cas.ID {
 // Lookup finds a copy of a chunk; see [cas.Locator]. An error that is no
 // ErrNotFound is one of the temporary file.
 func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
-	r := resolver{copies: m.parts.copies}
+	return m.find(id, below, m.parts.copies)
+}
+
+// LookupWithout likewise leaves copies out; see [cas.Chooser].
+func (m *Memory) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) bool) (cas.Chain, error) {
+	return m.find(id, below, without(m.parts.copies, skip))
+}
+
+func (m *Memory) find(id cas.ID, below uint8, copies finder) (cas.Chain, error) {
+	r := resolver{copies: copies}
 	chain, err := r.find(question{id, below})
-	if errors.Is(err, cas.ErrNotFound) {
+	if err != nil {
 		err = m.because(err)
 	}
 	return chain, err

@@ -62,7 +62,7 @@ type update struct {
 	files    []*run          // in the folder
 	bad      []string        // files to be removed
 	overlay  []*run          // not in the folder
-	unread   unread
+	unread   map[cas.ID]error
 	problems []error
 }
 
@@ -75,7 +75,7 @@ func (x *Index) refresh(ctx context.Context, held *os.File) error {
 	if err != nil {
 		return err
 	}
-	u := &update{index: x, now: now, void: map[string]bool{}, unread: unread{}}
+	u := &update{index: x, now: now, void: map[string]bool{}, unread: map[cas.ID]error{}}
 	x.mu.RLock()
 	for _, r := range x.damaged() {
 		u.void[r.name] = true
@@ -141,7 +141,7 @@ func (u *update) run(ctx context.Context, held *os.File) error {
 
 // gather reads the packs that are missing.
 func (u *update) gather(ctx context.Context) ([]*run, error) {
-	return gather(ctx, u.index.repo, u.index.scratch, u.index.batch, u.missing(u.files, u.overlay), u.unread.add)
+	return gather(ctx, u.index.repo, u.index.scratch, u.index.batch, u.missing(u.files, u.overlay), u.leaveOut)
 }
 
 // wanting tells whether the folder needs to be changed.
@@ -171,6 +171,11 @@ func (u *update) problem(err error) {
 	if len(u.problems) == 0 {
 		u.problems = append(u.problems, fmt.Errorf("index files are not used: %w", err))
 	}
+}
+
+func (u *update) leaveOut(id cas.ID, err error) error {
+	u.unread[id] = err
+	return nil
 }
 
 // scan opens the files in the folder, anew.

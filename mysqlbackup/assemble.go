@@ -204,10 +204,21 @@ func (a *assembler) run(ctx context.Context, writes []*fileWrite) error {
 
 // explainCorrupt says what to do about a damaged repository.
 func explainCorrupt(err error) error {
-	if errors.Is(err, cas.ErrCorrupt) || errors.Is(err, cas.ErrNotFound) {
-		return hint.Wrap(err, "the repository is damaged: restore an older backup with --backup, and take a new one")
+	if !errors.Is(err, cas.ErrCorrupt) && !errors.Is(err, cas.ErrNotFound) {
+		return err
 	}
-	return err
+	err = hint.Wrap(err, "or restore another backup with --backup, and take a new one")
+	return hint.Wrap(err, "run \"shardseed check --read-data\" to see all that is damaged, and \"shardseed repair\" to save what can be saved")
+}
+
+// atRange says which bytes of a file a chunk that could not be had stands for.
+func atRange(err error, start int64, size func(i int) int, chunkSize int64) error {
+	var chunk *cas.ChunkError
+	if !errors.As(err, &chunk) {
+		return err
+	}
+	first := start + int64(chunk.Index)*chunkSize
+	return fmt.Errorf("bytes %d to %d: %w", first, first+int64(size(chunk.Index))-1, err)
 }
 
 // writePiece writes one range; the last of a file syncs and closes it.
@@ -234,7 +245,7 @@ func (a *assembler) writeLeaf(ctx context.Context, w *fileWrite, leaf int) error
 	length := min(int64(count)*chunkSize, w.entry.Size-start)
 	ids, err := a.reader.Leaf(ctx, w.leaves[leaf], count)
 	if err != nil {
-		return err
+		return fmt.Errorf("bytes %d to %d: %w", start, start+length-1, err)
 	}
 	size := func(i int) int { return int(min(chunkSize, length-int64(i)*chunkSize)) }
 	written := int64(0)
@@ -244,7 +255,7 @@ func (a *assembler) writeLeaf(ctx context.Context, w *fileWrite, leaf int) error
 		return w.writeAt(plain, start+int64(i)*chunkSize)
 	})
 	a.progress.Advance(length - written) // zeros, which are there
-	return err
+	return atRange(err, start, size, chunkSize)
 }
 
 // links makes the symbolic links, last so that nothing is written through

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -175,6 +177,12 @@ func TestDamagedBase(t *testing.T) {
 	_, err = c.restoreFiles(t, replication.MySQL, second)
 	if !errors.Is(err, cas.ErrCorrupt) || !strings.Contains(err.Error(), root.ID.Short()) || !strings.Contains(err.Error(), "chunk ") {
 		t.Errorf("damaged base: got %v, want its pack and chunk named", err)
+	}
+	if !regexp.MustCompile(`^restore /.*: bytes [0-9]+ to [0-9]+: chunk [0-9a-f]{8} in pack `).MatchString(err.Error()) {
+		t.Errorf("damaged base: got %v, want file and range named", err)
+	}
+	if advice := strings.Join(hint.Of(err), "\n"); !strings.Contains(advice, `"shardseed check --read-data"`) || !strings.Contains(advice, `"shardseed repair"`) || !strings.Contains(advice, "--backup") {
+		t.Errorf("damaged base: got the hints %q", advice)
 	}
 	third := c.day(t, nil)
 	if !slices.ContainsFunc(c.progress.warned, func(text string) bool {

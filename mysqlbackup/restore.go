@@ -218,12 +218,15 @@ func (r *restoreRun) openFiles(ctx context.Context) (err error) {
 	if err := r.closeStore(); err != nil {
 		return err
 	}
-	if r.chunks, err = index.OfBackupIn(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
+	if r.chunks, err = index.OfBackup(ctx, r.Store.CacheDir, r.Store.Repo, r.chosen.Packs); err != nil {
 		return err
 	}
 	r.reader = r.Store.Repo.NewReader(r.chunks)
 	r.files, err = walk.Files(ctx, r.reader, r.chosen.Files)
-	return err
+	if err != nil {
+		return explainCorrupt(fmt.Errorf("read the list of files of backup %s: %w", r.chosen.Name, err))
+	}
+	return nil
 }
 
 // write puts the files in place. From its first step on the data directory is

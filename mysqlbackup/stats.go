@@ -68,7 +68,7 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 	for _, m := range backups {
 		packs = append(packs, m.Packs...)
 	}
-	chunks, err := index.OfBackup(ctx, repo, packs)
+	chunks, err := index.OfBackup(ctx, "", repo, packs)
 	if err != nil {
 		return nil, Usage{}, err
 	}

@@ -18,7 +18,7 @@ func ReadManifest(ctx context.Context, repo *cas.Repository, key cas.Key) (*mani
 // ReadFiles reads the list of a backup's files. A pack or chunk that is
 // missing is a cas.ErrNotFound: the repository is damaged.
 func ReadFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) (_ []manifest.File, err error) {
-	chunks, err := index.OfBackup(ctx, repo, m.Packs)
+	chunks, err := index.OfBackup(ctx, "", repo, m.Packs)
 	if err != nil {
 		return nil, err
 	}

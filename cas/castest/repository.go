@@ -17,7 +17,7 @@ import (
 // change once made.
 type Index map[cas.ID][]cas.Location
 
-var _ cas.Locator = Index(nil)
+var _ cas.Chooser = Index(nil)
 
 // NewIndex reads the directories of all packs but the dead ones. It may be
 // called in a test's clean-up.
@@ -55,12 +55,20 @@ func (x Index) Add(pack *cas.Pack) {
 
 // Lookup implements cas.Locator.
 func (x Index) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
+	return x.LookupWithout(id, below, func(cas.Location) bool { return false })
+}
+
+// LookupWithout implements cas.Chooser.
+func (x Index) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) bool) (cas.Chain, error) {
 	for _, loc := range x[id] {
-		if loc.Depth >= below {
+		if loc.Depth >= below || skip(loc) {
 			continue
 		}
-		if chain, err := x.chain(loc); err == nil {
-			return chain, nil
+		if loc.Codec != cas.CodecDelta {
+			return cas.Chain{loc}, nil
+		}
+		if base, err := x.LookupWithout(loc.Base, loc.Depth, skip); err == nil {
+			return append(cas.Chain{loc}, base...), nil
 		}
 	}
 	return nil, fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound)

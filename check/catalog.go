@@ -1,0 +1,303 @@
+package check
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/shardseed/shardseed/cas"
+)
+
+// catalog knows the frames of all packs: 22 bytes for each, and 16 more for a
+// delta. Frames are numbered through all packs. Chunks are told apart by the
+// first twelve bytes of their IDs, which is enough to count; whoever reads a
+// chunk compares its whole ID.
+type catalog struct {
+	packs  []*packState
+	number map[cas.ID]int // of packs
+	keys   [256][]key     // by the first byte of the ID; sorted by seal
+	states []state        // by frame
+	plain  []uint32       // by frame: bytes
+	bases  []key          // of deltas: the base's ID, the delta's number; in order of that
+}
+
+// key is a part of a chunk's ID, and a frame.
+type key struct {
+	high  uint64
+	low   uint32
+	frame uint32
+}
+
+func newKey(id cas.ID, frame uint32) key {
+	return key{binary.BigEndian.Uint64(id[:]), binary.BigEndian.Uint32(id[8:]), frame}
+}
+
+func (k key) compareID(other key) int {
+	return cmp.Or(cmp.Compare(k.high, other.high), cmp.Compare(k.low, other.low))
+}
+
+func (k key) compare(other key) int {
+	return cmp.Or(k.compareID(other), cmp.Compare(k.frame, other.frame))
+}
+
+// state is what is known of a frame: its depth and flags. What is present can be
+// restored, and what can be restored is readable.
+type state uint16
+
+const (
+	depthMask  state = 0x0f
+	present    state = 1 << 4 // it counts as present, with all its bases: backups may rely on it
+	restorable state = 1 << 5 // a restore can read it, with all its bases, now and later
+	readable   state = 1 << 6 // its bytes can be had, with all its bases
+	bad        state = 1 << 7 // its bytes are wrong
+	needed     state = 1 << 8 // a backup needs the chunk, or a delta that does
+	copied     state = 1 << 9 // a dry run would have copied it into a good pack
+)
+
+func (s state) depth() uint8 { return uint8(s & depthMask) }
+
+// packState is a pack and what is known of it.
+type packState struct {
+	id        cas.ID
+	kind      cas.Kind
+	size      int64
+	first     uint32    // number of its first frame
+	count     uint32    // of its frames
+	scanned   *cas.Pack // its frames as a search found them, for want of a directory; else nil
+	problems  []Problem
+	marked    bool              // as damaged
+	condemned bool              // finally
+	suspect   bool              // reading a chunk has failed: the pack must be read as a whole
+	verified  *cas.Verification // in this run; nil: not read
+	last      cas.Verified
+}
+
+// trusted tells whether what the pack holds may be relied on.
+func (p *packState) trusted() bool { return len(p.problems) == 0 && !p.marked && !p.condemned }
+
+// allows returns what can be done, at most, with the pack's frames.
+func (p *packState) allows() state {
+	switch {
+	case p.trusted():
+		return present | restorable | readable
+	case p.scanned == nil && !p.condemned:
+		return restorable | readable
+	}
+	return readable
+}
+
+func (c *catalog) frames() int { return len(c.states) }
+
+// add takes in a pack's frames.
+func (c *catalog) add(p *packState, frames []cas.Frame) error {
+	if uint64(c.frames())+uint64(len(frames)) > math.MaxUint32 {
+		return fmt.Errorf("more than %d chunks", uint32(math.MaxUint32))
+	}
+	p.first, p.count = uint32(c.frames()), uint32(len(frames))
+	if c.number == nil {
+		c.number = map[cas.ID]int{}
+	}
+	c.number[p.id] = len(c.packs)
+	c.packs = append(c.packs, p)
+	for i := range frames {
+		f := &frames[i]
+		n := uint32(c.frames())
+		c.keys[f.ID[0]] = append(c.keys[f.ID[0]], newKey(f.ID, n))
+		c.states = append(c.states, state(f.Depth)&depthMask)
+		c.plain = append(c.plain, f.PlainSize)
+		if f.Codec == cas.CodecDelta {
+			c.bases = append(c.bases, newKey(f.Base, n))
+		}
+	}
+	return nil
+}
+
+// seal sorts what was added.
+func (c *catalog) seal() {
+	for i := range c.keys {
+		slices.SortFunc(c.keys[i], key.compare)
+	}
+}
+
+// copies returns the frames of a chunk.
+func (c *catalog) copies(k key) []key {
+	part := c.keys[k.high>>56]
+	first, _ := slices.BinarySearchFunc(part, k, key.compareID)
+	end := first
+	for end < len(part) && part[end].compareID(k) == 0 {
+		end++
+	}
+	return part[first:end]
+}
+
+// packOf returns the pack of a frame.
+func (c *catalog) packOf(frame uint32) *packState {
+	n, found := slices.BinarySearchFunc(c.packs, frame, func(p *packState, frame uint32) int { return cmp.Compare(p.first, frame) })
+	if !found {
+		n--
+	}
+	for c.packs[n].count == 0 { // a pack without frames shares its first with the next
+		n++
+	}
+	return c.packs[n]
+}
+
+// base returns the key of a delta's base.
+func (c *catalog) base(frame uint32) (key, bool) {
+	n, found := slices.BinarySearchFunc(c.bases, frame, func(k key, frame uint32) int { return cmp.Compare(k.frame, frame) })
+	if !found {
+		return key{}, false
+	}
+	return c.bases[n], true
+}
+
+// resolve works out which frames are present, restorable and readable, by the
+// depth rule: from those that stand alone upwards.
+func (c *catalog) resolve() {
+	for _, p := range c.packs {
+		for n := p.first; n < p.first+p.count; n++ {
+			c.states[n] &^= present | restorable | readable
+			if c.states[n].depth() == 0 {
+				c.allow(n, p.allows())
+			}
+		}
+	}
+	for depth := uint8(1); depth <= cas.MaxDepth; depth++ {
+		c.resolveDepth(depth)
+	}
+}
+
+func (c *catalog) resolveDepth(depth uint8) {
+	at := 0 // the pack of the delta
+	for _, delta := range c.bases {
+		n := delta.frame
+		if c.states[n].depth() != depth {
+			continue
+		}
+		for p := c.packs[at]; n >= p.first+p.count; p = c.packs[at] {
+			at++
+		}
+		var found state
+		for _, copy := range c.copies(delta) {
+			if s := c.states[copy.frame]; s.depth() < depth && c.plain[copy.frame] == c.plain[n] {
+				found |= s
+			}
+		}
+		c.allow(n, c.packs[at].allows()&found)
+	}
+}
+
+// allow sets what can be done with a frame, unless it is bad.
+func (c *catalog) allow(n uint32, flags state) {
+	switch s := c.states[n]; {
+	case s&bad != 0:
+	case s&copied != 0:
+		c.states[n] |= present | restorable | readable
+	default:
+		c.states[n] |= flags
+	}
+}
+
+// need notes that a backup needs the chunk, and tells whether it has copies.
+func (c *catalog) need(id cas.ID) bool {
+	copies := c.copies(newKey(id, 0))
+	for _, copy := range copies {
+		c.states[copy.frame] |= needed
+	}
+	return len(copies) > 0
+}
+
+// best returns the flags of a chunk's copies together.
+func (c *catalog) best(id cas.ID) state {
+	var best state
+	for _, copy := range c.copies(newKey(id, 0)) {
+		best |= c.states[copy.frame]
+	}
+	return best
+}
+
+// eachLacking calls fn for each chunk that is needed and of which no copy has the
+// flag, with its copies.
+func (c *catalog) eachLacking(flag state, fn func(copies []key)) {
+	for _, part := range c.keys {
+		for first := 0; first < len(part); {
+			end, all := first, state(0)
+			for ; end < len(part) && part[end].compareID(part[first]) == 0; end++ {
+				all |= c.states[part[end].frame]
+			}
+			if all&needed != 0 && all&flag == 0 {
+				fn(part[first:end])
+			}
+			first = end
+		}
+	}
+}
+
+// anyLacking tells whether there is such a chunk.
+func (c *catalog) anyLacking(flag state) bool {
+	found := false
+	c.eachLacking(flag, func([]key) { found = true })
+	return found
+}
+
+// needBases notes that the bases of needed deltas are needed too.
+func (c *catalog) needBases() {
+	for depth := uint8(cas.MaxDepth); depth > 0; depth-- {
+		for _, delta := range c.bases {
+			if s := c.states[delta.frame]; s.depth() != depth || s&needed == 0 {
+				continue
+			}
+			for _, copy := range c.copies(delta) {
+				if c.states[copy.frame].depth() < depth {
+					c.states[copy.frame] |= needed
+				}
+			}
+		}
+	}
+}
+
+// count returns how many frames of a pack have one of the flags.
+func (c *catalog) count(p *packState, flags state) int {
+	total := 0
+	for _, s := range c.states[p.first : p.first+p.count] {
+		if s&flags != 0 {
+			total++
+		}
+	}
+	return total
+}
+
+// apply takes in what reading a pack has found.
+func (c *catalog) apply(p *packState, v *cas.Verification) {
+	p.verified = v
+	for n := range v.Bad {
+		c.states[p.first+uint32(n)] |= bad
+	}
+}
+
+// suspect notes that reading a chunk from a pack has failed.
+func (c *catalog) suspect(pack cas.ID) {
+	if n, found := c.number[pack]; found {
+		c.packs[n].suspect = true
+	}
+}
+
+// culprits adds the packs that are to blame for a chunk of which no copy has the
+// flag: those of its copies, or of their bases.
+func (c *catalog) culprits(k key, below uint8, flag state, into map[cas.ID]struct{}) {
+	for _, copy := range c.copies(k) {
+		s := c.states[copy.frame]
+		if s.depth() >= below || s&flag != 0 {
+			continue
+		}
+		p := c.packOf(copy.frame)
+		base, isDelta := c.base(copy.frame)
+		if s&bad != 0 || p.allows()&flag == 0 || !isDelta {
+			into[p.id] = struct{}{}
+			continue
+		}
+		c.culprits(base, s.depth(), flag, into)
+	}
+}

@@ -1,0 +1,226 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/walk"
+)
+
+// Options are the choices of a check. Repo, Findings, Progress and Now must be
+// set.
+type Options struct {
+	Repo     *cas.Repository
+	Shards   []string                               // keyspace/shard; none: all
+	Read     *Subset                                // of the data, to be read; nil: none
+	Workers  int                                    // packs that are read at once; 0: 1
+	Wait     func(ctx context.Context, n int) error // before n bytes are read; nil: no limit
+	Findings Findings
+	Progress Progress
+	Now      func() time.Time
+	Mute     bool // the ledger is not written
+}
+
+// run is one run of a check.
+type run struct {
+	Options
+	catalog catalog
+	marks   cas.Marks
+	ledger  *cas.Ledger
+	backups []walk.Listed
+	reader  *cas.Reader         // of what is readable
+	lost    bool                // a chunk is in no pack, or a node cannot be read
+	missing map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
+	summary Summary
+	visited bits // nodes that were walked through
+}
+
+// Check checks a repository and tells what it finds. The error says why the check
+// could not be done; damage is no error.
+func Check(ctx context.Context, opts Options) (_ *Summary, err error) {
+	r, err := newRun(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.reader.Close()) }()
+	if err := r.check(ctx); err != nil {
+		return nil, err
+	}
+	return &r.summary, r.report(ctx)
+}
+
+// newRun reads the small objects and the directories of all packs.
+func newRun(ctx context.Context, opts Options) (*run, error) {
+	r := &run{Options: opts, missing: map[cas.ID]struct{}{}}
+	r.reader = r.Repo.NewReader(&locator{ctx: ctx, repo: r.Repo, catalog: &r.catalog, flag: readable})
+	r.Progress.Step("records", "")
+	if err := r.readObjects(ctx); err != nil {
+		return nil, err
+	}
+	r.Progress.Step("packs", "")
+	if err := r.readPacks(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// check finds out what is needed and what is damaged.
+func (r *run) check(ctx context.Context) error {
+	r.Progress.Step("recipes", "")
+	r.catalog.resolve()
+	if err := r.walkAll(ctx); err != nil {
+		return err
+	}
+	return r.readData(ctx)
+}
+
+// readObjects reads the small objects: records, marks, lists of garbage
+// collection, the ledger.
+func (r *run) readObjects(ctx context.Context) (err error) {
+	if r.backups, err = walk.Backups(ctx, r.Repo, r.Shards...); err != nil {
+		return err
+	}
+	r.marks, err = r.Repo.Marks(ctx)
+	var corrupt *cas.CorruptError
+	if errors.As(err, &corrupt) {
+		r.object(corrupt.Name, "a list of garbage collection: "+corrupt.Error())
+		r.marks.Damaged, err = r.Repo.DamagedPacks(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if r.ledger, err = r.Repo.Ledger(ctx); err != nil {
+		return err
+	}
+	for _, problem := range r.ledger.Problems {
+		var corrupt *cas.CorruptError
+		if errors.As(problem, &corrupt) {
+			r.object(corrupt.Name, "a part of the ledger: "+corrupt.Error())
+		} else {
+			r.Progress.Warn(problem.Error())
+		}
+	}
+	return r.readPrimaries(ctx)
+}
+
+// readPrimaries reads what the repository says of the shards' primaries.
+func (r *run) readPrimaries(ctx context.Context) error {
+	shards := r.Shards
+	if len(shards) == 0 {
+		var err error
+		if shards, err = r.Repo.Shards(ctx); err != nil {
+			return err
+		}
+	}
+	for _, shard := range shards {
+		_, _, err := r.Repo.Value(ctx, "shards/"+shard+"/primary")
+		var corrupt *cas.CorruptError
+		switch {
+		case errors.As(err, &corrupt):
+			r.object(corrupt.Name, "the primary of "+shard+": "+corrupt.Error())
+		case err != nil && !errors.Is(err, cas.ErrNotFound):
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) object(name, reason string) {
+	r.summary.DamagedObjects++
+	r.Findings.Object(Object{Name: name, Reason: reason})
+}
+
+// walkAll goes through all backups: it notes which chunks are needed, and whether
+// one of them is lacking. A node that several backups share is read once.
+func (r *run) walkAll(ctx context.Context) error {
+	r.visited = newBits(r.catalog.frames())
+	for _, b := range r.backups {
+		var newer *manifest.VersionError
+		var newerObject *cas.VersionError
+		switch {
+		case errors.As(b.Err, &newer) || errors.As(b.Err, &newerObject):
+			r.summary.Errors = append(r.summary.Errors, b.Err)
+			continue
+		case errors.Is(b.Err, cas.ErrCorrupt):
+			continue // report tells it
+		case b.Err != nil:
+			return b.Err
+		}
+		if err := walk.Backup(ctx, r.reader, b.Manifest, &needs{r, b.Manifest}); err != nil {
+			return fmt.Errorf("check backup %s: %w", b.Key, err)
+		}
+	}
+	return nil
+}
+
+// needs is the visitor that notes what is needed.
+type needs struct {
+	*run
+	backup *manifest.Manifest
+}
+
+// Visit implements walk.Visitor.
+func (n *needs) Visit(p walk.Piece) (below bool, err error) {
+	known := n.catalog.need(p.ID)
+	if !known {
+		n.noteMissing()
+	}
+	if p.Kind != walk.Node || !known {
+		return true, nil
+	}
+	return n.visited.add(n.catalog.copies(newKey(p.ID, 0))[0].frame), nil
+}
+
+// noteMissing notes the packs that the record names and that are not there: a
+// chunk of the backup is in no pack.
+func (n *needs) noteMissing() {
+	n.lost = true
+	for _, id := range n.backup.Packs {
+		if _, found := n.catalog.number[id]; !found {
+			n.missing[id] = struct{}{}
+		}
+	}
+}
+
+// Lost implements walk.Visitor. The packs that the chunk was read from are to be
+// read as a whole.
+func (n *needs) Lost(p walk.Piece, err error) error {
+	n.lost = true
+	id := p.ID
+	var chunk *cas.ChunkError
+	if errors.As(err, &chunk) {
+		id = chunk.ID
+	}
+	into := map[*packState]struct{}{}
+	for _, copy := range n.catalog.copies(newKey(id, 0)) {
+		n.doubt(copy, into)
+	}
+	for pack := range into {
+		pack.suspect = true
+	}
+	var corrupt *cas.CorruptError
+	if errors.As(err, &corrupt) {
+		n.catalog.suspect(corrupt.Pack)
+	}
+	return nil
+}
+
+// bits is a set of frames.
+type bits []uint64
+
+func newBits(frames int) bits { return make(bits, frames/64+1) }
+
+func (b bits) has(frame uint32) bool { return b[frame/64]&(1<<(frame%64)) != 0 }
+
+// add adds a frame and tells whether it is new.
+func (b bits) add(frame uint32) bool {
+	if b.has(frame) {
+		return false
+	}
+	b[frame/64] |= 1 << (frame % 64)
+	return true
+}

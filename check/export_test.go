@@ -1,0 +1,6 @@
+package check
+
+import "github.com/shardseed/shardseed/manifest"
+
+// TableOf returns the table that a file belongs to.
+func TableOf(file manifest.Path) string { return tableOf(file) }

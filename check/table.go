@@ -1,0 +1,61 @@
+package check
+
+import (
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/shardseed/shardseed/manifest"
+)
+
+// tableOf returns "database.table" if a file of a server is a table's, or a part
+// of one; else "". Names are as SQL has them.
+// Source: MySQL 8.4 Reference Manual, "Mapping of Identifiers to File Names";
+// MariaDB Server Documentation, "Identifier to File Name Mapping".
+func tableOf(file manifest.Path) string {
+	folder, name := path.Split(string(file))
+	database := path.Base(folder)
+	extension := path.Ext(name)
+	if folder == "" || !isTableFile(extension) {
+		return ""
+	}
+	table := strings.TrimSuffix(name, extension)
+	if extension == ".sdi" { // table_123.sdi
+		if cut := strings.LastIndexByte(table, '_'); cut > 0 {
+			table = table[:cut]
+		}
+	}
+	lower := strings.ToLower(table)
+	if cut := strings.Index(lower, "#p#"); cut > 0 {
+		table = table[:cut]
+	}
+	if table == "" || database == "." || database == "/" || strings.HasPrefix(database, "#") || strings.HasPrefix(lower, "fts_") {
+		return ""
+	}
+	return decodeName(database) + "." + decodeName(table)
+}
+
+func isTableFile(extension string) bool {
+	switch extension {
+	case ".ibd", ".MYD", ".MYI", ".MAD", ".MAI", ".frm", ".CSV", ".CSM", ".ARZ", ".sdi", ".MRG", ".isl":
+		return true
+	}
+	return false
+}
+
+// decodeName turns "@0024" into "$". Other spellings stay as they are.
+func decodeName(name string) string {
+	var text strings.Builder
+	for len(name) > 0 {
+		if name[0] == '@' && len(name) >= 5 {
+			if n, err := strconv.ParseUint(name[1:5], 16, 16); err == nil {
+				text.WriteRune(rune(n))
+				name = name[5:]
+				continue
+			}
+		}
+		text.WriteByte(name[0])
+		name = name[1:]
+	}
+	return text.String()
+}
