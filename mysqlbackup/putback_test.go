@@ -186,7 +186,7 @@ func TestServerKilledAtTheEnd(t *testing.T) {
 				},
 				func() { s.backUp(t) },
 			} {
-				opts := s.withCommands(t, "", "test ! -e "+s.stateDir+"/broken && "+startCommand(s.replica))
+				opts := s.withCommands(t, "", "test ! -e "+s.stateDir+"/broken || exit 1; "+startCommand(s.replica))
 				s.at(mysqlbackup.StepCatchUp, func() {
 					s.rebooted(t)
 					makeFile(t, s.stateDir+"/broken")
