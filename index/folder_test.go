@@ -375,3 +375,31 @@ func TestFolderFull(t *testing.T) {
 		t.Errorf("%d runs elsewhere, %d bytes in the folder", len(x.overlay), x.Stats().FileBytes)
 	}
 }
+
+// A process that is killed between a merge and the removal of what was merged
+// leaves packs in two runs: they count once.
+func TestPackInTwoRuns(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	repo := newRepository(manyPacks(3, 20)...)
+	path := builtIndex(t, dir, repo)
+	writeFile(t, filepath.Join(filepath.Dir(path), "a"+runSuffix), readFile(t, path))
+	x := open(t, dir, repo)
+	wantReads(t, repo, 0)
+	want := inMemory(t, repo)
+	if got := x.Stats(); got.Packs != 3 || got.Chunks != want.Stats().Chunks {
+		t.Errorf("got %+v, want %+v", got, want.Stats())
+	}
+	wantSame(t, x, want, 60)
+	repo.publish(pack(77, full(7)))
+	if err := x.Save(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeIndex(t, x)
+	want = inMemory(t, repo)
+	x = open(t, dir, repo)
+	if got := x.Stats(); len(runPaths(t, dir, repo)) != 1 || got.Packs != 4 || got.Chunks != want.Stats().Chunks {
+		t.Errorf("got %+v in %q, want %+v in one run", got, runPaths(t, dir, repo), want.Stats())
+	}
+	wantSame(t, x, want, 60)
+}
