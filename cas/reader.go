@@ -25,8 +25,9 @@ type Reader struct {
 	repo    *Repository
 	locator Locator
 	packs   *packFiles
-	buffers chan *buffers // those not in use
-	pinned  bool          // no other copies than those first found are taken
+	buffers chan *buffers                          // those not in use
+	wait    func(ctx context.Context, n int) error // may be nil
+	pinned  bool                                   // no other copies than those first found are taken
 
 	badMu sync.RWMutex       // guards bad; never held during I/O
 	bad   map[place]struct{} // frames that were found to be damaged or could not be read
@@ -46,6 +47,10 @@ func (r *Repository) NewReader(locator Locator) *Reader {
 	}
 	return reader
 }
+
+// Limit makes the Reader call wait before it reads n bytes of a pack, from
+// several goroutines at once. It comes before all use.
+func (r *Reader) Limit(wait func(ctx context.Context, n int) error) { r.wait = wait }
 
 // Close closes the packs that are open. No other call may be running.
 func (r *Reader) Close() error { return r.packs.close() }
@@ -199,6 +204,11 @@ func (r *Reader) read(ctx context.Context, buf []byte, loc Location, size int64)
 	defer func() { err = errors.Join(err, r.packs.release(file)) }()
 	if loc.Offset < 0 || loc.Offset > file.blob.Size() || size > file.blob.Size()-loc.Offset {
 		return nil, corrupt(loc, ID{}, fmt.Sprintf("pack ends at byte %d", file.blob.Size()))
+	}
+	if r.wait != nil {
+		if err := r.wait(ctx, int(size)); err != nil {
+			return nil, err
+		}
 	}
 	buf = sized(buf, int(size))
 	if err := readFull(file.blob, buf, loc.Offset); err != nil {

@@ -212,6 +212,33 @@ func TestChunks(t *testing.T) {
 	}
 }
 
+// A reader that is limited waits for every byte that it reads.
+func TestLimit(t *testing.T) {
+	repo, _ := newRepo(t)
+	long, short := noise(1, 2<<20), noise(2, 1000)
+	w := commit(t, repo, key, cas.WriterOptions{}, long, short)
+	reader := newReader(t, repo, castest.NewIndex(t, repo))
+	waited := 0
+	reader.Limit(func(_ context.Context, n int) error {
+		waited += n
+		return nil
+	})
+	for _, chunk := range [][]byte{short, long} {
+		got, err := reader.Chunk(t.Context(), cas.Sum(chunk), len(chunk))
+		if err != nil || !bytes.Equal(got, chunk) {
+			t.Errorf("chunk: %v", err)
+		}
+	}
+	frames := w.Packs()[0].Frames
+	if want := int(frames[0].Size() + frames[1].Size()); waited != want {
+		t.Errorf("waited for %d bytes, want %d", waited, want)
+	}
+	reader.Limit(func(context.Context, int) error { return context.Canceled })
+	if _, err := reader.Chunk(t.Context(), cas.Sum(short), len(short)); !errors.Is(err, context.Canceled) {
+		t.Errorf("limit that fails: %v", err)
+	}
+}
+
 func TestChunksErrors(t *testing.T) {
 	repo, backend := newRepoUnchecked(t)
 	w := commit(t, repo, key, cas.WriterOptions{}, noise(1, 100), noise(2, 100))

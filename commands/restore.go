@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 )
@@ -22,7 +23,8 @@ func (r *run) restoreCommand() *cli.Command {
 		Description: `Turns an empty host into a replica of the shard's primary, from the newest
 backup without marks or from the one that --backup names. Everything is checked
 before anything is touched. With --service or --start-command the server is
-started by them for good, else --mysqld is.
+started by them for good, else --mysqld is. With --delta old files are kept as
+far as they are those of the backup.
 
 Example:
   shardseed restore commerce/-80 --defaults-file /etc/mysql/my.cnf \
@@ -38,11 +40,14 @@ Example:
 				switchFlag("files-only", "write the files and start nothing"),
 				switchFlag("force", "delete what the target folders hold, once everything has been checked"),
 				switchFlag("keep-old", "with --force: move it aside instead"),
+				switchFlag("delta", "change what the target folders hold into the backup: read it, write only what differs, delete what is not in the backup"),
 				altsrc.NewStringSliceFlag(&cli.StringSliceFlag{
 					Name:  "map",
 					Usage: "`OLD=NEW`: where a folder outside the data directory goes; may be repeated",
 				}),
 				textFlag("owner", "`USER` who is to own the files, if not the owner of the data directory"),
+				rateFlag("read-limit", "`BYTES` per second to read of the repository, and with --delta of the old files, at most, such as 100MiB"),
+				rateFlag("write-limit", "`BYTES` per second to write into the server's files at most"),
 			},
 			connectionFlags(), serviceFlags(), catchUpFlags(), replicationFlags(), topologyFlags(), []cli.Flag{stateFlag()},
 		),
@@ -77,7 +82,7 @@ func (r *run) restoreFrom(ctx context.Context, opts mysqlbackup.RestoreOptions, 
 		return err
 	}
 	note.Backup = result.Manifest.Name.String()
-	r.tellRestore(result, opts.Mode)
+	r.tellRestore(result, &opts)
 	if errors.Is(err, mysqlbackup.ErrPutBack) {
 		return &codedError{err, exitGoodNotPutBack}
 	}
@@ -97,11 +102,14 @@ func (r *run) parseRestore(c *cli.Context) (mysqlbackup.RestoreOptions, string, 
 		Concurrency: count(c, &k, "restore-concurrency", runtime.NumCPU()),
 		Force:       c.Bool("force"),
 		KeepOld:     c.Bool("keep-old"),
+		InPlace:     c.Bool("delta"),
 		Map:         parseMap(&k, c.StringSlice("map")),
 		Owner:       c.String("owner"),
 		CatchUp:     parseCatchUp(c, &k),
 		Replication: parseReplication(c, &k),
 		StateDir:    stateDir(c, &k),
+		ReadLimit:   parseRate(c, &k, "read-limit"),
+		WriteLimit:  parseRate(c, &k, "write-limit"),
 		Progress:    r.out,
 		Now:         r.opts.Now,
 	}
@@ -118,7 +126,8 @@ func (r *run) parseRestore(c *cli.Context) (mysqlbackup.RestoreOptions, string, 
 	if text := c.String("primary"); text != "" {
 		opts.Topology = mysqlbackup.Fixed(parseAddress(&k, text))
 	}
-	if opts.KeepOld && !opts.Force {
+	k.exclusive(c, "keep-old", "delta")
+	if opts.KeepOld && !opts.Force && !opts.InPlace {
 		k.addf("--keep-old is of no use without --force")
 	}
 	return opts, root, k.err(c)
@@ -147,12 +156,15 @@ func parseTarget(c *cli.Context, k *checks, mysqld string) mysqlbackup.Instance 
 }
 
 // tellRestore tells of a restore that has come to its end, or almost.
-func (r *run) tellRestore(result *mysqlbackup.RestoreResult, mode mysqlbackup.RestoreMode) {
+func (r *run) tellRestore(result *mysqlbackup.RestoreResult, opts *mysqlbackup.RestoreOptions) {
 	object := newRestoredObject(result)
 	r.out.Object(object)
 	r.out.Text("restored %s to %s", result.Manifest.Key(), result.Datadir)
 	if result.WentOn {
 		r.out.Text("an earlier run had written and proved the files; this one went on from there")
+	}
+	if opts.InPlace {
+		r.out.Text("wrote %s, kept %s of the old files", ui.Bytes(result.Written), ui.Bytes(result.Kept))
 	}
 	for _, old := range result.OldFiles {
 		r.out.Text("the old files are in %s", old)
@@ -163,13 +175,13 @@ func (r *run) tellRestore(result *mysqlbackup.RestoreResult, mode mysqlbackup.Re
 	switch {
 	case object.CaughtUp != nil:
 		r.out.Text("%s", object.CaughtUp)
-	case mode == mysqlbackup.ModeSeeded && !result.Primary.IsZero():
+	case opts.Mode == mysqlbackup.ModeSeeded && !result.Primary.IsZero():
 		r.out.Text("the server is stopped; when it is started it replicates from %s", result.Primary)
-	case mode == mysqlbackup.ModeSeeded:
+	case opts.Mode == mysqlbackup.ModeSeeded:
 		r.out.Text("the server is stopped, and has no source")
-	case mode == mysqlbackup.ModeFiles:
+	case opts.Mode == mysqlbackup.ModeFiles:
 		r.out.Text("the files are in place, and nothing was started")
-	case mode == mysqlbackup.ModeStandalone:
+	case opts.Mode == mysqlbackup.ModeStandalone:
 		r.out.Text("the server replicates from nowhere, as wanted")
 	case result.Primary.IsZero():
 		shard := shardName{result.Manifest.Keyspace, result.Manifest.Shard}
@@ -186,6 +198,8 @@ type restoredObject struct {
 	Name     manifest.Name     `json:"name"`
 	Datadir  string            `json:"datadir"`
 	Plain    int64             `json:"plain_bytes"`
+	Written  int64             `json:"written_bytes"`
+	Kept     int64             `json:"kept_bytes"`         // were there already
 	Position string            `json:"position"`           // of the server before it replicated; "" with --files-only
 	Primary  string            `json:"primary"`            // HOST:PORT; "": none was known or wanted
 	OldFiles []string          `json:"old_files"`          // folders that were moved aside
@@ -197,7 +211,7 @@ func newRestoredObject(result *mysqlbackup.RestoreResult) restoredObject {
 	m := result.Manifest
 	object := restoredObject{
 		Type: "restored", Keyspace: m.Keyspace, Shard: m.Shard, Name: m.Name, Datadir: result.Datadir,
-		Plain: m.Totals.Plain, Position: result.Position.String(), OldFiles: result.OldFiles, WentOn: result.WentOn, CaughtUp: newCaughtUp(result.Proof),
+		Plain: m.Totals.Plain, Written: result.Written, Kept: result.Kept, Position: result.Position.String(), OldFiles: result.OldFiles, WentOn: result.WentOn, CaughtUp: newCaughtUp(result.Proof),
 	}
 	if !result.Primary.IsZero() {
 		object.Primary = result.Primary.String()

@@ -66,6 +66,9 @@ func TestParseRestore(t *testing.T) {
 			o.Topology = mysqlbackup.Fixed{Host: "db1", Port: 3306}
 		}},
 		{"without replication", []string{"--no-replication"}, func(o *mysqlbackup.RestoreOptions) { o.Mode = mysqlbackup.ModeStandalone }},
+		{"in place, slowly", []string{"--delta", "--read-limit=1MiB", "--write_limit", "2MiB"}, func(o *mysqlbackup.RestoreOptions) {
+			o.InPlace, o.ReadLimit, o.WriteLimit = true, 1<<20, 2<<20
+		}},
 		{"files only", []string{"--files_only"}, func(o *mysqlbackup.RestoreOptions) { o.Mode = mysqlbackup.ModeFiles }},
 		{"all the rest", []string{
 			"--force", "--keep-old", "--owner", "mysql", "--restore-concurrency", "2",
@@ -110,6 +113,8 @@ func TestParseRestoreRefuses(t *testing.T) {
 		{"modes", append([]string{"--no-replication", "--files-only"}, good...), []string{"--no-replication and --files-only exclude each other"}},
 		{"primary of no use", append([]string{"--primary=db1:1", "--files-only"}, good...), []string{"--primary and --files-only exclude each other"}},
 		{"keep what", append([]string{"--keep-old"}, good...), []string{"--keep-old is of no use without --force"}},
+		{"keep and change", append([]string{"--keep-old", "--delta"}, good...), []string{"--keep-old and --delta exclude each other"}},
+		{"no rate", append([]string{"--read-limit=x", "--write-limit=-1"}, good...), []string{"flag --read-limit", "flag --write-limit"}},
 		{"paths", append([]string{"--map=a", "--map=/a=b", "--map=/a=/b", "--map=/a/=/c"}, good...), []string{
 			`flag --map: "a" is not OLD=NEW`, `flag --map: "/a=b" is not OLD=NEW`, "flag --map: /a is given twice",
 		}},
@@ -177,11 +182,17 @@ the replica has caught up: it replicates from db-01:3306, has all that the prima
 				"the server replicates from nowhere, as wanted\n", "",
 		},
 		{
+			"in place", mysqlbackup.ModeFiles,
+			mysqlbackup.RestoreResult{Written: 1 << 20, Kept: 3 << 30},
+			nil, "restored commerce/-80/2026-08-01.131502.zone1-0000000101 to /srv/data\nwrote 1.0 MiB, kept 3.0 GiB of the old files\n" +
+				"the files are in place, and nothing was started\n", "",
+		},
+		{
 			"JSON", mysqlbackup.ModeReplica,
 			mysqlbackup.RestoreResult{Position: position, Primary: mysqlbackup.HostPort{Host: "db-01", Port: 3306}},
 			[]string{"--json"},
 			`{"type":"restored","keyspace":"commerce","shard":"-80","name":"2026-08-01.131502.zone1-0000000101","datadir":"/srv/data",` +
-				`"plain_bytes":5,"position":"mariadb:0-1-100","primary":"db-01:3306","old_files":[],"went_on":false}` + "\n", "",
+				`"plain_bytes":5,"written_bytes":0,"kept_bytes":0,"position":"mariadb:0-1-100","primary":"db-01:3306","old_files":[],"went_on":false}` + "\n", "",
 		},
 	}
 	for _, test := range tests {
@@ -191,7 +202,7 @@ the replica has caught up: it replicates from db-01:3306, has all that the prima
 			result.Manifest = &manifest.Manifest{Keyspace: "commerce", Shard: "-80", Name: name, Totals: manifest.Totals{Plain: 5}}
 			var stdout, stderr string
 			err := with(t, func(r *run, _ *cli.Context) error {
-				r.tellRestore(&result, test.mode)
+				r.tellRestore(&result, &mysqlbackup.RestoreOptions{Mode: test.mode, InPlace: test.result.Kept > 0})
 				stdout, stderr = written(t, r.opts.Stdout), written(t, r.opts.Stderr)
 				return nil
 			}, append([]string{"version"}, test.args...)...)

@@ -166,7 +166,7 @@ func (r *run) tellStartup(opts mysqlbackup.RestoreOptions, result *mysqlbackup.S
 	case mysqlbackup.StartupCompleted:
 		r.out.Text("%s: an earlier run had written and proved the files; all is in its place now", result.Datadir)
 	case mysqlbackup.StartupRestored:
-		r.tellRestore(result.Restore, opts.Mode)
+		r.tellRestore(result.Restore, &mysqlbackup.RestoreOptions{Mode: opts.Mode})
 	}
 }
 

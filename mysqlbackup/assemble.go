@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -27,8 +29,13 @@ type assembler struct {
 	target   *target
 	reader   *cas.Reader
 	workers  int
+	inPlace  bool              // old files are compared, and changed where they differ
+	reads    *throttle.Limiter // of old files
+	writes   *throttle.Limiter
 	progress Progress
 	roots    []manifest.Root // of the backup
+
+	written, kept atomic.Int64 // bytes, after writeFiles
 
 	open    map[string]*os.Root // by folder
 	folders []string            // made or written into, to be synced
@@ -46,7 +53,7 @@ func (p place) path() string { return filepath.Join(p.folder.Name(), p.rel) }
 // writeFiles makes the folders, the files and the links. Nothing is synced but
 // the files.
 func (a *assembler) writeFiles(ctx context.Context, files []manifest.File) (err error) {
-	a.open = map[string]*os.Root{}
+	a.open, a.folders = map[string]*os.Root{}, nil
 	defer func() {
 		for _, folder := range a.open {
 			err = errors.Join(err, folder.Close())
@@ -56,7 +63,7 @@ func (a *assembler) writeFiles(ctx context.Context, files []manifest.File) (err 
 	if err != nil {
 		return err
 	}
-	a.progress.Begin("restore", total)
+	a.progress.Begin(a.work(), total)
 	defer a.progress.End()
 	slices.SortStableFunc(writes, func(x, y *fileWrite) int { return cmp.Compare(y.entry.Size, x.entry.Size) })
 	if err := a.run(ctx, writes); err != nil {
@@ -66,6 +73,14 @@ func (a *assembler) writeFiles(ctx context.Context, files []manifest.File) (err 
 		return err
 	}
 	return a.modes(files)
+}
+
+// work is what progress is called.
+func (a *assembler) work() string {
+	if a.inPlace {
+		return "compare and restore"
+	}
+	return "restore"
 }
 
 // prepare makes the folders and says what goes where.
@@ -96,23 +111,33 @@ func (a *assembler) prepare(files []manifest.File) (writes []*fileWrite, total i
 // place returns where an entry goes; not wanted if this server has no use for
 // it.
 func (a *assembler) place(entry *manifest.File) (at place, wanted bool, err error) {
-	folder, ok := a.target.folder(entry.Root)
-	if !ok {
-		return place{}, false, fmt.Errorf("no place for %s of %s", entry.Path, entry.Root)
+	folder, rel, wanted, err := a.target.at(entry)
+	if err != nil || !wanted {
+		return place{}, false, err
 	}
-	rel := filepath.FromSlash(string(entry.Path))
+	root, err := a.openFolder(folder)
+	return place{root, rel}, true, err
+}
+
+// at returns the folder that an entry goes to and the path in it, that of a redo
+// log as it is withheld; not wanted if this server has no use for the entry.
+func (t *target) at(entry *manifest.File) (folder, rel string, wanted bool, err error) {
+	folder, ok := t.folder(entry.Root)
+	if !ok {
+		return "", "", false, fmt.Errorf("no place for %s of %s", entry.Path, entry.Root)
+	}
+	rel = filepath.FromSlash(string(entry.Path))
 	switch entry.Root {
 	case rootBinlog:
-		state := a.target.layout.binlogState()
+		state := t.layout.binlogState()
 		if state == "" || entry.Kind != manifest.KindFile {
-			return place{}, false, nil
+			return "", "", false, nil
 		}
 		folder, rel = filepath.Split(state)
 	case rootRedo:
-		folder = a.target.withheldFolder()
+		folder = t.withheldFolder()
 	}
-	root, err := a.openFolder(filepath.Clean(folder))
-	return place{root, rel}, true, err
+	return filepath.Clean(folder), rel, true, nil
 }
 
 func (a *assembler) openFolder(folder string) (*os.Root, error) {
@@ -212,18 +237,18 @@ func explainCorrupt(err error) error {
 }
 
 // atRange says which bytes of a file a chunk that could not be had stands for.
-func atRange(err error, start int64, size func(i int) int, chunkSize int64) error {
+func atRange(err error, r leafRange) error {
 	var chunk *cas.ChunkError
 	if !errors.As(err, &chunk) {
 		return err
 	}
-	first := start + int64(chunk.Index)*chunkSize
-	return fmt.Errorf("bytes %d to %d: %w", first, first+int64(size(chunk.Index))-1, err)
+	first := r.start + int64(chunk.Index)*r.chunkSize
+	return fmt.Errorf("bytes %d to %d: %w", first, first+int64(r.size(chunk.Index))-1, err)
 }
 
 // writePiece writes one range; the last of a file syncs and closes it.
 func (a *assembler) writePiece(ctx context.Context, w *fileWrite, leaf int) error {
-	w.once.Do(func() { w.err = w.create(ctx, a.reader) })
+	w.once.Do(func() { w.err = w.create(ctx, a.reader, a.inPlace) })
 	if w.err != nil {
 		return w.err
 	}
@@ -239,23 +264,37 @@ func (a *assembler) writePiece(ctx context.Context, w *fileWrite, leaf int) erro
 }
 
 func (a *assembler) writeLeaf(ctx context.Context, w *fileWrite, leaf int) error {
-	chunkSize := int64(w.entry.ChunkSize)
-	start := int64(leaf) * cas.NodeFanout * chunkSize
-	count := cas.LeafChunks(w.entry.Size, w.entry.ChunkSize, leaf)
-	length := min(int64(count)*chunkSize, w.entry.Size-start)
-	ids, err := a.reader.Leaf(ctx, w.leaves[leaf], count)
+	r := w.leafRange(leaf)
+	ids, err := a.reader.Leaf(ctx, w.leaves[leaf], r.count)
 	if err != nil {
-		return fmt.Errorf("bytes %d to %d: %w", start, start+length-1, err)
+		return fmt.Errorf("bytes %d to %d: %w", r.start, r.start+r.length-1, err)
 	}
-	size := func(i int) int { return int(min(chunkSize, length-int64(i)*chunkSize)) }
-	written := int64(0)
-	err = a.reader.Chunks(ctx, ids, size, func(i int, plain []byte) error {
-		written += int64(len(plain))
+	left := r.length // to be told as progress
+	if w.old > r.start {
+		kept, err := a.compare(ctx, w, r, ids)
+		if err != nil {
+			return err
+		}
+		left -= kept
+	}
+	var fresh dirty
+	err = a.reader.Chunks(ctx, ids, r.size, func(i int, plain []byte) error {
+		if err := a.writes.Wait(ctx, len(plain)); err != nil {
+			return err
+		}
+		at := r.start + int64(i)*r.chunkSize
+		if err := w.writeAt(plain, at); err != nil {
+			return err
+		}
+		fresh.add(w.file, at, int64(len(plain)))
+		a.written.Add(int64(len(plain)))
 		a.progress.Advance(int64(len(plain)))
-		return w.writeAt(plain, start+int64(i)*chunkSize)
+		left -= int64(len(plain))
+		return nil
 	})
-	a.progress.Advance(length - written) // zeros, which are there
-	return atRange(err, start, size, chunkSize)
+	fresh.flush(w.file)
+	a.progress.Advance(left) // zeros, which are there
+	return atRange(err, r)
 }
 
 // links makes the symbolic links, last so that nothing is written through

@@ -28,6 +28,7 @@ func eachFlavor(t *testing.T, test func(t *testing.T, flavor replication.Flavor)
 type testProgress struct {
 	t      testing.TB
 	onStep func(step string)
+	onMore func(n int64) // called from several goroutines at once
 	warned []string
 }
 
@@ -43,8 +44,12 @@ func (p *testProgress) Warn(text string) {
 	p.warned = append(p.warned, text)
 }
 func (p *testProgress) Begin(string, int64) {}
-func (p *testProgress) Advance(int64)       {}
-func (p *testProgress) End()                {}
+func (p *testProgress) Advance(n int64) {
+	if p.onMore != nil {
+		p.onMore(n)
+	}
+}
+func (p *testProgress) End() {}
 
 // bench is a repository and the folders that runs need.
 type bench struct {

@@ -28,9 +28,9 @@ func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
 		return err
 	}
 	unfinished := t.isPartial()
-	if len(inTheWay) > 0 && !opts.Force && !unfinished {
+	if len(inTheWay) > 0 && !opts.Force && !opts.InPlace && !unfinished {
 		return hint.Wrap(refuse("%s is not empty (%s)", filepath.Dir(inTheWay[0]), some(inTheWay)),
-			fmt.Sprintf("give empty folders, or --force to delete what is there, or --force --keep-old to move it to %s…", asideOf(t.layout.datadir)))
+			fmt.Sprintf("give empty folders, or --force to delete what is there, or --delta to keep what is in the backup, or --force --keep-old to move it to %s…", asideOf(t.layout.datadir)))
 	}
 	if err := t.checkFindable(files); err != nil {
 		return err
@@ -148,7 +148,7 @@ func listIfThere(folder string, wanted func(path string) bool) ([]string, error)
 // order is the order in which old files go: without its redo log no server
 // starts, and what is not all there is never taken for one's data directory.
 func (t *target) order(path string) int {
-	if root, ok := t.layout.special(path); ok && root == rootRedo {
+	if root, ok := t.layout.special(path); ok && root == rootRedo || isBelow(path, t.layout.folders[rootRedo]) {
 		return 0
 	}
 	return 1
@@ -180,14 +180,20 @@ func (t *target) folders() []string {
 	return slices.Compact(folders)
 }
 
-// addSizes adds up the space that files and folders take, as far as it is
-// seen, by file system.
+// addSizes adds up the space that comes back if files and folders go, as far as
+// it is seen, by file system. A file that has other names as well gives nothing.
 func addSizes(sizes map[uint64]int64, paths []string) {
+	type inode struct{ device, number uint64 }
+	names := map[inode]uint64{}
 	for _, path := range paths {
-		_ = filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error { // an estimate
+		_ = filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error { // an estimate
 			var stat syscall.Stat_t
 			if err == nil && syscall.Lstat(path, &stat) == nil {
-				sizes[stat.Dev] += stat.Blocks * 512
+				this := inode{stat.Dev, stat.Ino}
+				names[this]++
+				if entry.IsDir() || names[this] == uint64(stat.Nlink) { //nolint:unconvert // it is a uint32 elsewhere
+					sizes[stat.Dev] += stat.Blocks * 512
+				}
 			}
 			return nil
 		})
@@ -287,10 +293,28 @@ func (t *target) clear(opts *RestoreOptions) (moved []string, err error) {
 	} else {
 		err = t.remove(paths)
 	}
+	if err == nil {
+		err = syncParents(paths) // old logs must not come back after a power cut
+	}
 	if err != nil {
 		return moved, err
 	}
 	return moved, t.makeFolders()
+}
+
+// syncParents makes durable that paths have gone.
+func syncParents(paths []string) error {
+	var folders []string
+	for _, path := range paths {
+		folders = append(folders, filepath.Dir(path))
+	}
+	slices.Sort(folders)
+	for _, folder := range slices.Compact(folders) {
+		if err := syncFolder(folder); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // leaving is behind the name of an old redo log that is being removed.

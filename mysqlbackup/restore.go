@@ -11,6 +11,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
 	"github.com/shardseed/shardseed/internal/hint"
+	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 	"github.com/shardseed/shardseed/walk"
@@ -62,6 +63,7 @@ type RestoreOptions struct {
 	Force       bool              // delete what is in the way
 	KeepOld     bool              // with Force: move it aside instead
 	Older       bool              // take an older backup if the newest can't be used
+	InPlace     bool              // change what is there into the backup, writing only what differs; not with KeepOld
 	Map         map[string]string // folders of external tablespaces: on the source → here
 	Owner       string            // of the files; "": as the data directory, or who runs this
 
@@ -69,6 +71,8 @@ type RestoreOptions struct {
 	CatchUp     CatchUp
 	Replication Credentials
 	StateDir    string
+	ReadLimit   int64 // bytes per second that are read of the repository and, likewise, of old files; 0: no limit
+	WriteLimit  int64 // bytes per second that are written
 
 	Progress Progress
 	Now      func() time.Time
@@ -83,6 +87,8 @@ type RestoreResult struct {
 	Proof    *Proof               // nil unless the server is a replica now
 	OldFiles []string             // moved aside
 	WentOn   bool                 // an earlier run had written the files
+	Written  int64                // bytes of files; the zeros that new files consist of do not count
+	Kept     int64                // bytes that were there already; 0 unless in place
 }
 
 // restoreRun is one run of [Restore].
@@ -94,6 +100,7 @@ type restoreRun struct {
 	chosen  *manifest.Manifest
 	reader  *cas.Reader
 	chunks  *index.Memory
+	reads   *throttle.Limiter
 	files   []manifest.File
 	served  bool              // somebody else has started the server for good
 	damaged map[cas.Key]error // backups that turned out to be damaged
@@ -104,7 +111,7 @@ type restoreRun struct {
 // Nothing is changed before the preflight has passed: an [ErrRefused] says why
 // it has not. A data directory that is not complete is marked as such, and
 // lacks its redo log, without which no server starts. The same restore run
-// again starts over, or, once the server was proved behind its fence, goes on
+// again starts over, or keeps what is right by then if it is in place; or, once the server was proved behind its fence, goes on
 // with the start for good. A result that comes with an [ErrPutBack] is a server
 // that does not run, or does not replicate as it should.
 func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err error) {
@@ -133,9 +140,17 @@ func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err er
 		return nil, err
 	}
 	if err := r.writeSound(ctx); err != nil {
-		return nil, hint.Wrap(err, "run the same restore again: it clears what it left and starts over")
+		return nil, hint.Wrap(err, r.again())
 	}
 	return r.bringUp(ctx)
+}
+
+// again says what a restore that has failed does when it is run again.
+func (r *restoreRun) again() string {
+	if r.InPlace {
+		return "run the same restore again: it keeps what is right by then"
+	}
+	return "run the same restore again: it clears what it left and starts over; with --delta it keeps what is right"
 }
 
 func (r *restoreRun) step(s Step, detail string) { r.Progress.Step(string(s), detail) }
@@ -222,6 +237,8 @@ func (r *restoreRun) openFiles(ctx context.Context) (err error) {
 		return err
 	}
 	r.reader = r.Store.Repo.NewReader(r.chunks)
+	r.reads = throttle.New(r.ReadLimit, r.Now)
+	r.reader.Limit(r.reads.Wait)
 	r.files, err = walk.Files(ctx, r.reader, r.chosen.Files)
 	if err != nil {
 		return explainCorrupt(fmt.Errorf("read the list of files of backup %s: %w", r.chosen.Name, err))
@@ -233,24 +250,37 @@ func (r *restoreRun) openFiles(ctx context.Context) (err error) {
 // marked.
 func (r *restoreRun) write(ctx context.Context) error {
 	r.step(StepClear, r.target.layout.datadir)
-	old, err := r.target.clear(&r.RestoreOptions)
+	old, err := r.makePlace()
 	if err != nil {
 		return err
 	}
 	r.result = RestoreResult{Manifest: r.chosen, Datadir: r.target.layout.datadir, OldFiles: old}
-	if err := r.mark(stageWriting); err != nil {
-		return err
-	}
-	if err := r.target.withhold(); err != nil {
-		return err
-	}
 	r.step(StepFiles, r.chosen.Name.String())
-	a := &assembler{target: r.target, reader: r.reader, workers: r.Concurrency, progress: r.Progress, roots: r.chosen.Roots}
+	a := &assembler{
+		target: r.target, reader: r.reader, workers: r.Concurrency, inPlace: r.InPlace, reads: r.reads, writes: throttle.New(r.WriteLimit, r.Now),
+		progress: r.Progress, roots: r.chosen.Roots,
+	}
 	if err := a.writeFiles(ctx, r.files); err != nil {
 		return err
 	}
+	r.result.Written, r.result.Kept = a.written.Load(), a.kept.Load()
 	r.step(StepSync, "")
 	return a.finish()
+}
+
+// makePlace clears the target's folders, or takes over what is in them, and
+// marks the data directory. It returns where old files were moved to.
+func (r *restoreRun) makePlace() (old []string, err error) {
+	if r.InPlace {
+		return nil, r.target.takeOver(r.marker(stageWriting), r.files)
+	}
+	if old, err = r.target.clear(&r.RestoreOptions); err != nil {
+		return nil, err
+	}
+	if err := r.mark(stageWriting); err != nil {
+		return nil, err
+	}
+	return old, r.target.withhold()
 }
 
 // bringUp makes a server of the files.
@@ -297,12 +327,10 @@ func (r *restoreRun) finishRelease() error {
 }
 
 // mark notes in the data directory how far the restore has come.
-func (r *restoreRun) mark(s stage) error {
-	m := marker{Stage: s, Backup: string(r.chosen.Key()), Mode: r.Mode}
-	if !r.primary.IsZero() {
-		m.Primary = r.primary.String()
-	}
-	return r.target.mark(m)
+func (r *restoreRun) mark(s stage) error { return r.target.mark(r.marker(s)) }
+
+func (r *restoreRun) marker(s stage) marker {
+	return marker{Stage: s, Backup: string(r.chosen.Key()), Mode: r.Mode, Primary: r.primaryText()}
 }
 
 // goOn brings up a server whose files an earlier run has written and proved.

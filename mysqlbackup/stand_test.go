@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,10 +41,11 @@ func TestMain(m *testing.M) {
 type childRun struct {
 	Restore, Verify, Startup bool
 	Mode                     mysqlbackup.RestoreMode // of a startup
-	Force                    bool                    // of a restore
+	Force, InPlace           bool                    // of a restore
 	Root, CacheDir, StateDir string
 	Server                   *mysqltest.Server // its exported fields
 	DieAt                    mysqlbackup.Step
+	DieAfter                 int64 // or, if not 0, when so many bytes are done
 }
 
 // childTB is as much of a test as a child's options need.
@@ -68,10 +70,18 @@ func runChild(text string) error {
 		return err
 	}
 	b := &bench{repo: repo, root: c.Root, cacheDir: c.CacheDir, stateDir: c.StateDir}
+	die := func() {
+		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+		select {} // it is delivered at once, to all threads
+	}
+	var done atomic.Int64
 	b.progress = &testProgress{t: childTB{}, onStep: func(step string) {
 		if step == string(c.DieAt) {
-			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-			select {} // it is delivered at once, to all threads
+			die()
+		}
+	}, onMore: func(n int64) {
+		if c.DieAfter > 0 && done.Add(n) >= c.DieAfter {
+			die()
 		}
 	}}
 	if c.Verify {
@@ -87,7 +97,7 @@ func runChild(text string) error {
 		return err
 	}
 	opts := b.restoreOptions(childTB{}, c.Server)
-	opts.Force = c.Force
+	opts.Force, opts.InPlace = c.Force, c.InPlace
 	_, err = mysqlbackup.Restore(ctx, opts)
 	return err
 }
@@ -113,7 +123,7 @@ func (b *bench) killed(t *testing.T, c childRun) {
 			return
 		}
 	}
-	t.Fatalf("run to be killed at %s: %v\n%s", c.DieAt, err, output)
+	t.Fatalf("run to be killed at %s or after %d bytes: %v\n%s", c.DieAt, c.DieAfter, err, output)
 }
 
 // stand is a repository, a primary and a replica of it whose flags are unlike
