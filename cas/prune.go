@@ -339,7 +339,14 @@ func (p *pruner) mark(ctx context.Context) error {
 	}
 	p.census.resolve()
 	p.reader = p.repo.NewReader(newDirectories(ctx, p.repo, p.census))
-	if err := p.walk(ctx); err != nil {
+	err = p.walk(ctx)
+	var lacking *lackError
+	if errors.As(err, &lacking) { // a backup that came after the packs were listed
+		if err = p.sleep(ctx, p.Visibility); err == nil {
+			err = p.readMore(ctx)
+		}
+	}
+	if err != nil {
 		return errors.Join(err, p.reader.Close())
 	}
 	p.census.choose()
