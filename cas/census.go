@@ -219,6 +219,12 @@ func (c *census) walk(id ID) (again bool) {
 	return again
 }
 
+// unwalk takes back what walk was told: of a walk that failed nobody knows how
+// far below its nodes it came.
+func (c *census) unwalk() {
+	c.each(func(copies []entry) { copies[0].marks &^= markWalked })
+}
+
 // choose chooses the copies that are kept: of each chunk that a backup needs
 // one, of the lowest tier and in it of the least depth, and what is needed of
 // its chain. In a chain each base is the best copy of its chunk, so that chains

@@ -492,9 +492,17 @@ func (p *pruner) markAgain(ctx context.Context) error {
 		if err := p.sleep(ctx, p.Visibility); err != nil {
 			return err
 		}
-		err = p.readMore(ctx)
+		err = p.walkAnew(ctx)
 	}
 	return err
+}
+
+// walkAnew is readMore after a walk that lacked something. It begins again with
+// every backup: others may have left to that walk what they share with it.
+func (p *pruner) walkAnew(ctx context.Context) error {
+	p.census.unwalk()
+	clear(p.walked)
+	return p.readMore(ctx)
 }
 
 // readMore lists the packs again, walks what is new and chooses again.

@@ -343,7 +343,7 @@ func (p *pruner) mark(ctx context.Context) error {
 	var lacking *lackError
 	if errors.As(err, &lacking) { // a backup that came after the packs were listed
 		if err = p.sleep(ctx, p.Visibility); err == nil {
-			err = p.readMore(ctx)
+			err = p.walkAnew(ctx)
 		}
 	}
 	if err != nil {
