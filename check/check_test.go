@@ -381,3 +381,24 @@ func TestParseSubset(t *testing.T) {
 		}
 	}
 }
+
+// A ledger of many parts is summed up by the next run that reads data.
+func TestLedgerIsSummedUp(t *testing.T) {
+	s := history(t)
+	pack := s.own(t, 0, cas.KindData)
+	for range 64 {
+		if err := s.repo.RecordVerified(t.Context(), []cas.Verified{{Pack: pack.ID, Good: true, Time: s.now}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.check(t, true)
+	for _, blob := range s.backend.Names() {
+		if strings.HasPrefix(blob, "verified/") && blob <= "verified/0000000064" {
+			s.backend.Drop(blob)
+		}
+	}
+	ledger, err := s.repo.Ledger(t.Context())
+	if err != nil || ledger.Last(pack.ID).Order != 66 {
+		t.Errorf("got %+v, %v, want a summary as generation 65 and the run's own as 66", ledger, err)
+	}
+}

@@ -144,11 +144,26 @@ func (r *run) chooseData(ctx context.Context) error {
 		r.catalog.needBases()
 		all = slices.DeleteFunc(slices.Clone(all), func(p *packState) bool { return r.catalog.count(p, needed) == 0 })
 	}
+	r.summarize(ctx)
 	chosen, bytes := r.Read.choose(all)
 	r.Progress.Step("read", fmt.Sprintf("%d of %d packs", len(chosen), len(all)))
 	r.Progress.Begin("read", bytes)
 	defer r.Progress.End()
 	return r.verifyAll(ctx, chosen)
+}
+
+// summarize makes one object of the ledger if it has become many. It can wait.
+func (r *run) summarize(ctx context.Context) {
+	if r.Mute {
+		return
+	}
+	ids := make([]cas.ID, len(r.catalog.packs))
+	for n, p := range r.catalog.packs {
+		ids[n] = p.id
+	}
+	if err := r.Repo.SummarizeLedger(ctx, r.ledger, ids); err != nil {
+		r.Progress.Warn(err.Error())
+	}
 }
 
 // doubtful returns the packs that have not been read and must be: with something
