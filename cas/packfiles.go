@@ -34,7 +34,13 @@ func (p *packFiles) acquire(ctx context.Context, id ID) (*packFile, error) {
 	}
 	blob, err := p.backend.Open(ctx, packName(id))
 	if err != nil {
-		return nil, fmt.Errorf("open pack %s: %w", id.Short(), err)
+		err = fmt.Errorf("open pack %s: %w", id.Short(), err)
+	}
+	if errors.Is(err, ErrNotFound) {
+		err = &goneError{id, err}
+	}
+	if err != nil {
+		return nil, err
 	}
 	file := p.use(id, blob)
 	if file.blob != blob { // another goroutine was faster

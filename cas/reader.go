@@ -151,10 +151,70 @@ func (r *Reader) expect(ctx context.Context, w *window) error {
 	return ctx.Err()
 }
 
+// Reloader is a Locator that can look for chunks elsewhere when a pack cannot be
+// found: garbage collection may have stored again what is needed of it, and
+// deleted it, since the Locator was made.
+type Reloader interface {
+	Locator
+	// Reload makes later Lookups pass over the pack, and know all others.
+	Reload(ctx context.Context, gone ID) error
+}
+
+// goneError: a pack cannot be found.
+type goneError struct {
+	pack ID
+	err  error
+}
+
+func (e *goneError) Error() string { return e.err.Error() }
+func (e *goneError) Unwrap() error { return e.err }
+
+// gone returns the pack because of which an error came, if the locator may know
+// where its chunks are now.
+func (r *Reader) gone(err error) ID {
+	var gone *goneError
+	if _, ok := r.locator.(Reloader); ok && errors.As(err, &gone) {
+		return gone.pack
+	}
+	return ID{}
+}
+
+// reload looks up the chunks of a window anew.
+func (r *Reader) reload(ctx context.Context, w *window, gone ID) error {
+	locator, ok := r.locator.(Reloader)
+	if !ok {
+		panic("cas: internal error: reload of a locator that cannot")
+	}
+	if err := locator.Reload(ctx, gone); err != nil {
+		return fmt.Errorf("look for what pack %s held: %w", gone.Short(), err)
+	}
+	for i := range w.slots {
+		s := &w.slots[i]
+		chain, err := r.locate(s.chain[0].ID, int(s.chain[0].PlainSize))
+		if err != nil {
+			return err
+		}
+		s.chain, s.begun = chain, false
+	}
+	w.plan()
+	return nil
+}
+
 // deliver reads, decodes and verifies the chunks of a window that was planned,
 // and empties it.
 func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int, []byte) error) error {
 	together := r.combine(ctx, w, b)
+	for tried := map[ID]bool{}; together != nil; {
+		pack := r.gone(together)
+		if pack.IsZero() || tried[pack] {
+			break
+		}
+		tried[pack] = true
+		if err := r.reload(ctx, w, pack); err != nil {
+			return err
+		}
+		together = r.combine(ctx, w, b)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}

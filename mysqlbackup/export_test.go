@@ -12,7 +12,7 @@ import (
 
 // ListFiles returns the list of files of a backup, as a restore reads it.
 func ListFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) ([]manifest.File, error) {
-	chunks, err := index.OfPacks(ctx, repo, m.Packs)
+	chunks, err := index.OfBackup(ctx, "", repo, m.Packs)
 	if err != nil {
 		return nil, err
 	}

@@ -101,6 +101,7 @@ type restoreRun struct {
 	reader  *cas.Reader
 	chunks  *index.Memory
 	reads   *throttle.Limiter
+	pin     *cas.Pin // nil: none
 	files   []manifest.File
 	served  bool              // somebody else has started the server for good
 	damaged map[cas.Key]error // backups that turned out to be damaged
@@ -133,6 +134,7 @@ func Restore(ctx context.Context, opts RestoreOptions) (_ *RestoreResult, err er
 		return r.goOn(ctx, m)
 	}
 	defer func() { err = errors.Join(err, r.closeStore()) }()
+	defer r.unpin(ctx)
 	if err := r.preflight(ctx); err != nil {
 		return nil, err
 	}
@@ -230,6 +232,9 @@ func (r *restoreRun) closeStore() error {
 // openFiles reads the list of files, from the directories of the packs that
 // the manifest names alone.
 func (r *restoreRun) openFiles(ctx context.Context) (err error) {
+	if err := r.pinBackup(ctx); err != nil {
+		return err
+	}
 	if err := r.closeStore(); err != nil {
 		return err
 	}
