@@ -15,7 +15,8 @@ import (
 // other packs read too: the chunks may have been stored again, or moved. What
 // cannot be read is no error then; chunks that are nowhere are not found.
 func OfBackup(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
-	m, place := &Memory{}, newScratch(dir)
+	place := newScratch(dir)
+	m := &Memory{repo: repo, place: place, gone: map[cas.ID]struct{}{}}
 	named, bad := distinct(ids), map[cas.ID]error{}
 	err := m.add(ctx, repo, place, named, func(id cas.ID, err error) error {
 		bad[id] = err
@@ -54,6 +55,8 @@ func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, name
 	if err := m.add(ctx, repo, place, others, func(cas.ID, error) error { return nil }); err != nil {
 		return err
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, id := range slices.SortedFunc(maps.Keys(bad), cas.ID.Compare) {
 		m.lost = append(m.lost, fmt.Errorf("index pack %s: %w", id.Short(), bad[id]))
 	}
@@ -70,3 +73,21 @@ func (m *Memory) because(err error) error {
 	}
 	return fmt.Errorf("%w; %w, and %d more packs", err, m.lost[0], len(m.lost)-1)
 }
+
+// Reload tells the index that a pack could not be found when it was read: chunks
+// are looked for in all other packs from now on, as they are listed now; see
+// [cas.Reloader].
+func (m *Memory) Reload(ctx context.Context, gone cas.ID) error {
+	if m.repo == nil {
+		return nil
+	}
+	m.loadMu.Lock()
+	defer m.loadMu.Unlock()
+	m.mu.Lock()
+	m.gone[gone] = struct{}{}
+	known := slices.Collect(maps.Keys(m.parts.packs()))
+	m.mu.Unlock()
+	return m.addOthers(ctx, m.repo, m.place, append(known, gone), map[cas.ID]error{gone: cas.ErrNotFound})
+}
+
+var _ cas.Reloader = (*Memory)(nil)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync"
 
 	"github.com/shardseed/shardseed/cas"
 )
@@ -12,8 +14,14 @@ import (
 // Memory is an index of packs that does not change: in memory if they are few,
 // else in a temporary file. Safe for concurrent use. The caller closes it.
 type Memory struct {
+	repo   Source // nil: Reload does nothing
+	place  scratch
+	loadMu sync.Mutex // held by Reload
+
+	mu    sync.RWMutex // guards what follows; held for reading in a Lookup
 	parts parts
-	lost  []error // packs that were asked for and could not be read; set once
+	gone  map[cas.ID]struct{} // packs that do not count any more
+	lost  []error             // packs that were asked for and could not be read
 }
 
 // OfPacks is [OfPacksIn] with the system's folder for temporary files.
@@ -54,6 +62,8 @@ func (m *Memory) add(ctx context.Context, repo Source, place scratch, ids []cas.
 		}
 		runs = []*run{merged}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, r := range runs {
 		m.parts.add(r, all)
 	}
@@ -84,15 +94,17 @@ func distinct(ids []cas.ID) []cas.ID {
 // Lookup finds a copy of a chunk; see [cas.Locator]. An error that is no
 // ErrNotFound is one of the temporary file.
 func (m *Memory) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
-	return m.find(id, below, m.parts.copies)
+	return m.find(id, below, m.copies)
 }
 
 // LookupWithout likewise leaves copies out; see [cas.Chooser].
 func (m *Memory) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) bool) (cas.Chain, error) {
-	return m.find(id, below, without(m.parts.copies, skip))
+	return m.find(id, below, without(m.copies, skip))
 }
 
 func (m *Memory) find(id cas.ID, below uint8, copies finder) (cas.Chain, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	r := resolver{copies: copies}
 	chain, err := r.find(question{id, below})
 	if err != nil {
@@ -102,7 +114,21 @@ func (m *Memory) find(id cas.ID, below uint8, copies finder) (cas.Chain, error) 
 }
 
 // Stats returns how much is in the index.
-func (m *Memory) Stats() Stats { return m.parts.stats() }
+func (m *Memory) Stats() Stats {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.parts.stats()
+}
+
+// copies returns the copies of a chunk in packs that have not gone. The caller
+// holds mu.
+func (m *Memory) copies(id *cas.ID) ([]cas.Location, error) {
+	copies, err := m.parts.copies(id)
+	if len(m.gone) == 0 {
+		return copies, err
+	}
+	return slices.DeleteFunc(copies, func(loc cas.Location) bool { _, gone := m.gone[loc.Pack]; return gone }), err
+}
 
 // Close drops the temporary file. No lookup runs, and none may follow.
 func (m *Memory) Close() error { return m.parts.close() }
