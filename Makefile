@@ -44,7 +44,7 @@ fuzz:
 	done
 
 # The protocol of commits and garbage collection, explored at larger scopes than
-# the tests do: ten minutes, 4 GB. Prints the tables of docs/testing.md.
+# the tests do: ten minutes. Prints the tables of docs/testing.md.
 .PHONY: model
 model:
 	@go run ./fuzz model
