@@ -87,7 +87,9 @@ func launch(ctx context.Context, program string, arguments ...string) (<-chan st
 	return ended, <-started
 }
 
-// end sends the signal to the process and waits until it has ended.
+// end sends the signal to the process and waits until it has ended and, if its
+// parent is quick, until nothing is left of it: MySQL takes a dead process whose
+// parent has not asked for it for one that holds its socket.
 func end(pid int, signal unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -115,7 +117,22 @@ func waitEnded(pid, fd int) error {
 		case n == 0:
 			return fmt.Errorf("wait for process %d: still there after %v", pid, waitTimeout)
 		}
+		awaitReaped(pid)
 		return nil
+	}
+}
+
+// reapTimeout is how long a parent may take to ask for a process that has ended.
+const reapTimeout = 10 * time.Second
+
+func awaitReaped(pid int) {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for range int(reapTimeout / pollInterval) {
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			return
+		}
+		<-ticker.C
 	}
 }
 
