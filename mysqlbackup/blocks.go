@@ -1,100 +1,109 @@
 package mysqlbackup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/throttle"
 )
 
-// readSize is how much is read at once, in bytes: a multiple of every page and
-// chunk size up to it.
-const readSize = 4 << 20
+// How much is read at once, in bytes, and how many reads of a worker are under
+// way: what fast disks need to be busy.
+const (
+	readSize = 2 << 20
+	readers  = 4
+)
 
-// blockReader reads ranges of files in blocks, the next one while one is worked
-// on, in two buffers of its own. One goroutine at a time.
+// blockReader reads ranges of files in blocks, several at a time, in buffers of
+// its own. One goroutine at a time; close ends it.
 type blockReader struct {
 	limit   *throttle.Limiter
-	gentle  bool
-	buffers [2][]byte
+	buffers [readers][]byte
+	wanted  chan *block
+	ended   sync.WaitGroup
+}
+
+// block is a part of a file that is read.
+type block struct {
+	file *direct.File
+	at   int64
+	data []byte
+	done chan error
 }
 
 func (c *copier) newBlockReader() *blockReader {
-	size := max(readSize, c.chunkSize)
-	return &blockReader{limit: c.limit, gentle: c.gentle, buffers: [2][]byte{direct.Buffer(size), direct.Buffer(size)}}
+	size := max(readSize, c.chunkSize) // both are powers of two: of whole pages and chunks
+	r := &blockReader{limit: c.limit, wanted: make(chan *block, readers)}
+	for i := range r.buffers {
+		r.buffers[i] = direct.Buffer(size)
+		r.ended.Go(func() {
+			if c.gentle {
+				throttle.Yield()
+			}
+			for b := range r.wanted {
+				b.done <- readBlock(b.file, b.data, b.at)
+			}
+		})
+	}
+	return r
 }
 
-// block is a part of a file that was read.
-type block struct {
-	at   int64
-	data []byte
-	err  error
+func (r *blockReader) close() {
+	close(r.wanted)
+	r.ended.Wait()
 }
 
 // each calls use for the blocks from start to end, in order. data is use's
 // until it returns. The first error ends it: a *readError, the context's or
 // use's.
-func (r *blockReader) each(ctx context.Context, file *direct.File, start, end int64, use func(at int64, data []byte) error) error {
-	ctx, stop := context.WithCancel(ctx)
-	free, read := make(chan []byte, len(r.buffers)), make(chan block)
-	for _, buffer := range r.buffers {
-		free <- buffer
-	}
-	go func() {
-		defer close(read)
-		if r.gentle {
-			throttle.Yield()
+func (r *blockReader) each(ctx context.Context, file *direct.File, start, end int64, use func(at int64, data []byte) error) (err error) {
+	var reading []*block // in order
+	defer func() {
+		for _, b := range reading { // until nobody writes into the buffers any more
+			if late := <-b.done; err == nil {
+				err = late
+			}
 		}
-		r.read(ctx, file, start, end, free, read)
 	}()
-	err := useBlocks(read, free, use)
-	stop()
-	for range read { // until nobody writes into the buffers any more
-	}
-	return err
-}
-
-// useBlocks hands out what is read, and the buffers back.
-func useBlocks(read <-chan block, free chan<- []byte, use func(at int64, data []byte) error) error {
-	for b := range read {
-		if b.err != nil {
-			return b.err
-		}
-		if err := use(b.at, b.data); err != nil {
+	want := func(at int64, buffer []byte) error {
+		b := &block{file, at, buffer[:min(int64(len(buffer)), end-at)], make(chan error, 1)}
+		if err := r.limit.Wait(ctx, len(b.data)); err != nil {
 			return err
 		}
-		free <- b.data[:cap(b.data)]
+		reading = append(reading, b)
+		r.wanted <- b
+		return nil
+	}
+	next := start
+	for _, buffer := range r.buffers {
+		if next < end {
+			if err := want(next, buffer); err != nil {
+				return err
+			}
+			next += int64(len(buffer))
+		}
+	}
+	for len(reading) > 0 {
+		b := reading[0]
+		err := <-b.done
+		reading = reading[1:]
+		if err = cmp.Or(ctx.Err(), err); err == nil {
+			err = use(b.at, b.data)
+		}
+		if err == nil && next < end {
+			buffer := b.data[:cap(b.data)]
+			err = want(next, buffer)
+			next += int64(len(buffer))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
-}
-
-// read sends the blocks, the last one with the error if there is one.
-func (r *blockReader) read(ctx context.Context, file *direct.File, start, end int64, free <-chan []byte, read chan<- block) {
-	for at := start; at < end; {
-		var buffer []byte
-		select {
-		case buffer = <-free:
-		case <-ctx.Done():
-			read <- block{err: ctx.Err()}
-			return
-		}
-		b := block{at: at, data: buffer[:min(int64(len(buffer)), end-at)]}
-		if b.err = r.limit.Wait(ctx, len(b.data)); b.err == nil {
-			b.err = readBlock(file, b.data, at)
-		}
-		select {
-		case read <- b:
-		case <-ctx.Done():
-			read <- block{err: ctx.Err()}
-			return
-		}
-		if b.err != nil {
-			return
-		}
-		at += int64(len(b.data))
-	}
 }
 
 // readError is a failure to read a file of the server.

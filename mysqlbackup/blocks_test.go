@@ -31,7 +31,11 @@ func TestBlocks(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	blocks := &blockReader{gentle: true, buffers: [2][]byte{direct.Buffer(size), direct.Buffer(size)}}
+	blocks := (&copier{gentle: true, chunkSize: size}).newBlockReader()
+	defer blocks.close()
+	for i := range blocks.buffers {
+		blocks.buffers[i] = direct.Buffer(size)
+	}
 	length := int64(len(content))
 	stop := errors.New("enough")
 
@@ -73,8 +77,9 @@ func TestBlocks(t *testing.T) {
 		}
 	}
 	blocks.limit = throttle.New(1, time.Now)
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := blocks.each(ctx, file, 0, length, func(int64, []byte) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := blocks.each(ctx, file, 0, length, func(int64, []byte) error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for the limit: got %v, want the context's error", err)
 	}
 }

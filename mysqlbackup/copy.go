@@ -176,6 +176,7 @@ func (c *copier) run(ctx context.Context, work []fileRange, do func(context.Cont
 				throttle.Yield()
 			}
 			blocks := c.newBlockReader()
+			defer blocks.close()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= len(work) {

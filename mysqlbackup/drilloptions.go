@@ -185,7 +185,8 @@ func (d *drillRun) setMariaDB(f *optionFile, files []manifest.File) {
 
 // setFolders says where InnoDB's and Aria's files go: each root that lies in the
 // source's data directory to the same place in the drill's, others to folders
-// beside it.
+// beside it. External folders keep their last name: MySQL opens a tablespace only
+// in a folder that is called as its database.
 func (d *drillRun) setFolders(f *optionFile) {
 	source := string(d.chosen.Server.DataDir)
 	d.external = map[string]string{}
@@ -203,6 +204,9 @@ func (d *drillRun) setFolders(f *optionFile) {
 			f.set(option, folder)
 			d.folders = append(d.folders, folder)
 		default:
+			if !isBelow(source, string(root.Path)) {
+				folder = filepath.Join(folder, filepath.Base(string(root.Path)))
+			}
 			d.external[string(root.Path)] = folder
 		}
 	}

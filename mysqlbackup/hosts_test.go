@@ -29,8 +29,9 @@ func TestNothingChanged(t *testing.T) {
 	})
 }
 
-// TestTwoHosts backs up two replicas into one repository in the same second,
-// under two aliases and under the same.
+// TestTwoHosts backs up two replicas into one repository in the same second:
+// under the same alias, and under two in two shards, because a shard is backed up
+// by one tablet at a time.
 func TestTwoHosts(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
@@ -48,8 +49,8 @@ func TestTwoHosts(t *testing.T) {
 			for i, host := range []*stand{s, second} {
 				opts := host.backupOptions(t, host.replica)
 				opts.Now = func() time.Time { return at }
-				if i == 1 {
-					opts.Alias.UID = uid
+				if i == 1 && uid != opts.Alias.UID {
+					opts.Alias.UID, opts.Shard = uid, "80-"
 				}
 				group.Go(func() { results[i], errs[i] = mysqlbackup.Backup(t.Context(), opts) })
 			}

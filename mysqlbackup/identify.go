@@ -190,7 +190,8 @@ func (b *backupRun) openStore(ctx context.Context) error {
 	chunks, err := index.Open(ctx, b.Store.CacheDir, b.Store.Repo)
 	if err != nil {
 		b.endSession(ctx)
-		return errors.Join(err, b.lease.release(context.WithoutCancel(ctx)))
+		b.dropLease(ctx)
+		return err
 	}
 	for _, problem := range chunks.Problems() {
 		b.Progress.Warn(problem.Error())
@@ -239,8 +240,8 @@ func (b *backupRun) reserve(ctx context.Context) error {
 // it was published: the next run need not store it again.
 func (b *backupRun) closeStore(ctx context.Context) error {
 	defer b.endSession(ctx)
-	calm := context.WithoutCancel(ctx)
-	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(calm), b.index.Close(), b.lease.release(calm))
+	defer b.dropLease(ctx)
+	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close())
 }
 
 // tablespaces lists the absolute paths of InnoDB's files as the server knows

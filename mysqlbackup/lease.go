@@ -42,10 +42,24 @@ func (b *backupRun) leaseName() string {
 }
 
 // takeLease takes the shard's lease; the error is an [ErrBusy] if another
-// tablet has it.
+// tablet has it. A lease that cannot be read or written is a warning.
 func (b *backupRun) takeLease(ctx context.Context) error {
 	l := &lease{repo: b.Store.Repo, name: b.leaseName(), now: b.Now, stop: make(chan struct{}), done: make(chan struct{})}
 	l.leaseRecord = leaseRecord{Holder: b.Alias.String(), Host: b.Host, Session: string(b.record.Key())}
+	err := b.take(ctx, l)
+	if errors.Is(err, ErrBusy) {
+		return err
+	}
+	if err != nil {
+		b.Progress.Warn(fmt.Sprintf("other tablets may back up the shard at the same time: %v", err))
+		return nil
+	}
+	b.lease = l
+	go l.keep(context.WithoutCancel(ctx))
+	return nil
+}
+
+func (b *backupRun) take(ctx context.Context, l *lease) error {
 	for {
 		other, err := l.read(ctx)
 		if err != nil {
@@ -54,16 +68,16 @@ func (b *backupRun) takeLease(ctx context.Context) error {
 		if other.Holder != "" && other.Holder != l.Holder && b.Now().Before(other.Until) {
 			return busyShard(b, other)
 		}
-		err = l.write(ctx)
-		if errors.Is(err, cas.ErrExists) {
-			continue // somebody was faster
-		}
-		if err != nil {
+		if err := l.write(ctx); !errors.Is(err, cas.ErrExists) {
 			return err
-		}
-		b.lease = l
-		go l.keep(context.WithoutCancel(ctx))
-		return nil
+		} // somebody was faster
+	}
+}
+
+// dropLease gives the lease up.
+func (b *backupRun) dropLease(ctx context.Context) {
+	if err := b.lease.release(context.WithoutCancel(ctx)); err != nil {
+		b.Progress.Warn(fmt.Sprintf("other tablets wait for %s before they back up the shard: %v", leaseTime, err))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/cas/castest"
 	"github.com/shardseed/shardseed/cas/mem"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
@@ -80,16 +81,43 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// A lease is advice: one that cannot be read, written or given up is a warning.
 func TestLeaseUnreadable(t *testing.T) {
-	repo, err := cas.Create(t.Context(), new(mem.Backend), cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), time.Now)
+	store := new(mem.Backend)
+	repo, err := cas.Create(t.Context(), store, cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := leaseRun(repo, 101)
-	if _, err := repo.SetValue(t.Context(), b.leaseName(), []byte("{")); err != nil {
+	spoil := map[string]func(name string){
+		"damaged": func(name string) { store.Overwrite("values/"+name+"/0000000001", []byte("torn")) },
+		"no JSON": func(name string) {
+			if _, err := repo.SetValue(t.Context(), name, []byte("{")); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for what, spoil := range spoil {
+		b, progress := leaseRun(repo, 101), &quiet{}
+		b.Shard, b.Progress = manifest.Shard(what[:1]), progress
+		spoil(b.leaseName())
+		if err := b.takeLease(t.Context()); err != nil || len(progress.warned) != 1 || b.lease != nil {
+			t.Errorf("%s: got %v, warnings %q, want one", what, err, progress.warned)
+		}
+		b.dropLease(t.Context())
+	}
+	faulty := castest.NewFaulty(store)
+	broken, err := cas.Open(t.Context(), faulty)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.takeLease(t.Context()); err == nil {
-		t.Error("it was taken")
+	b, progress := leaseRun(broken, 101), &quiet{}
+	b.Progress = progress
+	if err := b.takeLease(t.Context()); err != nil || b.lease == nil {
+		t.Fatalf("take: %v", err)
+	}
+	faulty.FailAt(1, castest.Before)
+	b.dropLease(t.Context())
+	if len(progress.warned) != 1 {
+		t.Errorf("warnings %q, want one", progress.warned)
 	}
 }

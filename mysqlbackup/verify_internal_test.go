@@ -115,7 +115,7 @@ func TestDrillOptions(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if got := d.external["/ssd/extra"]; got != s.path("roots", "external-1") {
+	if got := d.external["/ssd/extra"]; got != s.path("roots", "external-1", "extra") {
 		t.Errorf("external folders go to %v", d.external)
 	}
 	for _, option := range []string{"datadir=/x", "loose-innodb-page-size=8192", "log-bin=/x", "skip-log-bin"} {
