@@ -70,7 +70,7 @@ func TestTwoHosts(t *testing.T) {
 			}
 			checkReplica(t, target, s.primary)
 		}
-		s.checkBack(t, 4)
+		s.checkBack(t, 3) // and one in the other shard
 		checkState(t, second.replica, second.want)
 	})
 }
