@@ -96,17 +96,8 @@ func readPackHeader(blob BlobReader) (packHeader, error) {
 // if its directory cannot be read. With a pack, the error says what is wrong with
 // its header: damaged, of another kind than the directory says, or of another
 // repository. Errors are those of Pack.
-func (r *Repository) Inspect(ctx context.Context, id ID) (pack *Pack, err error) {
-	blob, err := r.backend.Open(ctx, packName(id))
-	if err != nil {
-		return nil, fmt.Errorf("open pack %s: %w", id.Short(), err)
-	}
-	defer func() { err = errors.Join(err, blob.Close()) }()
-	pack, err = readPack(blob, id, r.decoders)
-	if err != nil {
-		return nil, fmt.Errorf("read pack directory: %w", err)
-	}
-	return pack, r.checkHeader(blob, pack)
+func (r *Repository) Inspect(ctx context.Context, id ID) (*Pack, error) {
+	return r.pack(ctx, id, r.checkHeader)
 }
 
 func (r *Repository) checkHeader(blob BlobReader, pack *Pack) error {

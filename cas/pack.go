@@ -317,7 +317,12 @@ func (r *Repository) PackIDs(ctx context.Context) ([]ID, error) {
 
 // Pack reads and checks the directory of a pack; it reads no frame. It returns
 // ErrNotFound, a *CorruptError or a *VersionError.
-func (r *Repository) Pack(ctx context.Context, id ID) (pack *Pack, err error) {
+func (r *Repository) Pack(ctx context.Context, id ID) (*Pack, error) {
+	return r.pack(ctx, id, func(BlobReader, *Pack) error { return nil })
+}
+
+// pack reads the directory of a pack and lets check look at the open pack.
+func (r *Repository) pack(ctx context.Context, id ID, check func(BlobReader, *Pack) error) (pack *Pack, err error) {
 	blob, err := r.backend.Open(ctx, packName(id))
 	if err != nil {
 		return nil, fmt.Errorf("open pack %s: %w", id.Short(), err)
@@ -327,5 +332,5 @@ func (r *Repository) Pack(ctx context.Context, id ID) (pack *Pack, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read pack directory: %w", err)
 	}
-	return pack, nil
+	return pack, check(blob, pack)
 }

@@ -25,7 +25,7 @@ func TestBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := direct.New(opened, os.O_RDONLY)
+	file := direct.New(opened)
 	defer func() {
 		if err := file.Close(); err != nil {
 			t.Error(err)

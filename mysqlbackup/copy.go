@@ -285,7 +285,7 @@ func (f *fileCopy) open(ctx context.Context, c *copier) (*direct.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.file = direct.New(file, os.O_RDONLY)
+	f.file = direct.New(file)
 	f.like = c.likes(ctx, f.src)
 	if f.checker == nil && c.layout.isTablespace(f.src) {
 		f.check(c.layout.flavor == replication.MariaDB)

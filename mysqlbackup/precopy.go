@@ -67,7 +67,7 @@ func (c *copier) storeRange(ctx context.Context, r fileRange, blocks *blockReade
 	if err != nil {
 		return nil
 	}
-	file := direct.New(opened, os.O_RDONLY)
+	file := direct.New(opened)
 	defer func() { err = errors.Join(err, file.Close()) }()
 	before := c.before(ctx, c.likes(ctx, r.file.src), r.leaf)
 	ids := make([]cas.ID, 0, cas.NodeFanout)

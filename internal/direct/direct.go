@@ -1,5 +1,5 @@
-// Package direct reads and writes large files past the page cache: what is read
-// once and never again evicts nothing, and is not copied. Where a file system
+// Package direct reads large files past the page cache: what is read once and
+// never again evicts nothing, and is not copied. Where a file system
 // can't, the page cache is used. Source: open(2), O_DIRECT; mincore(2).
 package direct
 
@@ -45,7 +45,7 @@ func aligned(buf []byte, offset int64) bool {
 	return (uint64(uintptr(unsafe.Pointer(unsafe.SliceData(buf))))|uint64(offset))&(Align-1) == 0
 }
 
-// File is an open file. ReadAt and WriteAt are safe for concurrent use; other
+// File is a file open for reading. ReadAt is safe for concurrent use; other
 // methods are those of the file as opened through the page cache.
 type File struct {
 	*os.File
@@ -54,10 +54,9 @@ type File struct {
 }
 
 // New adds direct I/O to an open file, which it takes over: Close closes both.
-// flag is os.O_RDONLY or os.O_WRONLY.
-func New(file *os.File, flag int) *File {
+func New(file *os.File) *File {
 	// The name in /proc is the open file itself, whatever its path is by now.
-	past, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), flag|unix.O_DIRECT, 0)
+	past, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		past = nil // the page cache does as well
 	}
@@ -73,7 +72,7 @@ func (f *File) Close() error {
 	return err
 }
 
-// direct tells whether a transfer may go past the page cache.
+// direct tells whether a read may go past the page cache.
 func (f *File) direct(buf []byte, offset int64) bool {
 	return f.past != nil && !f.off.Load() && len(buf) > 0 && aligned(buf, offset)
 }
@@ -130,23 +129,4 @@ func (f *File) cached(offset int64, size int) bool {
 		there += int(page & 1)
 	}
 	return 2*there > len(pages)
-}
-
-// WriteAt writes as os.File does: past the page cache what of buf lies in whole
-// blocks of Align bytes, if its address and the offset allow that.
-func (f *File) WriteAt(buf []byte, offset int64) (int, error) {
-	whole := len(buf) &^ (Align - 1)
-	if whole == 0 || !f.direct(buf, offset) {
-		return f.File.WriteAt(buf, offset)
-	}
-	n, err := f.past.WriteAt(buf[:whole], offset)
-	if errors.Is(err, unix.EINVAL) {
-		f.off.Store(true)
-		return f.File.WriteAt(buf, offset)
-	}
-	if err != nil || whole == len(buf) {
-		return n, err
-	}
-	more, err := f.File.WriteAt(buf[whole:], offset+int64(whole))
-	return n + more, err
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 )
@@ -26,12 +25,7 @@ func open(t testing.TB, size int) (*File, []byte) {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return reopen(t, path, os.O_RDONLY), content
-}
-
-func reopen(t testing.TB, path string, flag int) *File {
-	t.Helper()
-	file, err := os.OpenFile(path, flag, 0)
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,13 +35,13 @@ func reopen(t testing.TB, path string, flag int) *File {
 	if err := unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 		t.Fatal(err)
 	}
-	f := New(file, flag)
+	f := New(file)
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return f
+	return f, content
 }
 
 // isDirect tells whether the file is read past the page cache: not in memory
@@ -118,39 +112,21 @@ func TestReadEnd(t *testing.T) {
 	}
 }
 
-// TestLikeAFile compares reads and writes of all kinds with those of a slice.
+// TestLikeAFile compares reads of all kinds with those of a slice.
 func TestLikeAFile(t *testing.T) {
 	const size = 20*Align + 33
-	dir := t.TempDir()
+	f, want := open(t, size)
 	rapid.Check(t, func(rt *rapid.T) {
-		path := filepath.Join(dir, "file")
-		want := make([]byte, size)
-		if err := os.WriteFile(path, want, 0o600); err != nil {
+		at := rapid.OneOf(rapid.Custom(func(rt *rapid.T) int { return Align * rapid.IntRange(0, size/Align).Draw(rt, "block") }),
+			rapid.IntRange(0, size)).Draw(rt, "at")
+		length := rapid.OneOf(rapid.Just(size-at), rapid.IntRange(0, size-at)).Draw(rt, "length")
+		skip := rapid.SampledFrom([]int{0, 0, 1, 512}).Draw(rt, "skip")
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 			rt.Fatal(err)
 		}
-		writer, reader := reopen(t, path, os.O_WRONLY), reopen(t, path, os.O_RDONLY)
-		for range rapid.IntRange(1, 8).Draw(rt, "operations") {
-			at := rapid.OneOf(rapid.Custom(func(rt *rapid.T) int { return Align * rapid.IntRange(0, size/Align).Draw(rt, "block") }),
-				rapid.IntRange(0, size)).Draw(rt, "at")
-			length := rapid.OneOf(rapid.Just(size-at), rapid.IntRange(0, size-at)).Draw(rt, "length")
-			skip := rapid.SampledFrom([]int{0, 0, 1, 512}).Draw(rt, "skip")
-			buf := Buffer(skip + length)[skip:]
-			if rapid.Bool().Draw(rt, "write") {
-				for i := range buf {
-					buf[i] = byte(at + i + length)
-				}
-				copy(want[at:], buf)
-				if n, err := writer.WriteAt(buf, int64(at)); n != length || err != nil {
-					rt.Fatalf("write %d at %d: %d, %v", length, at, n, err)
-				}
-				continue
-			}
-			if n, err := reader.ReadAt(buf, int64(at)); n != length || err != nil || !bytes.Equal(buf, want[at:at+length]) {
-				rt.Fatalf("read %d at %d: %d, %v, or other bytes", length, at, n, err)
-			}
-		}
-		if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-			rt.Fatalf("file at the end: %v, or other bytes", err)
+		buf := Buffer(skip + length)[skip:]
+		if n, err := f.ReadAt(buf, int64(at)); n != length || err != nil || !bytes.Equal(buf, want[at:at+length]) {
+			rt.Fatalf("read %d at %d: %d, %v, or other bytes", length, at, n, err)
 		}
 	})
 }
@@ -169,41 +145,6 @@ func TestRefused(t *testing.T) {
 	buf := Buffer(2 * Align)
 	if n, err := f.ReadAt(buf, 0); n != len(buf) || err != nil || !bytes.Equal(buf, content) {
 		t.Errorf("read: %d, %v", n, err)
-	}
-}
-
-func TestConcurrentWrites(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	const size, part = 4 << 20, 256 << 10
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(path, size+5); err != nil {
-		t.Fatal(err)
-	}
-	f := reopen(t, path, os.O_WRONLY)
-	var group errgroup.Group
-	for at := 0; at < size; at += part {
-		group.Go(func() error {
-			buf := Buffer(part)
-			for i := range buf {
-				buf[i] = byte(at / part)
-			}
-			_, err := f.WriteAt(buf, int64(at))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || len(got) != size+5 {
-		t.Fatalf("file of %d bytes, %v", len(got), err)
-	}
-	for i, b := range got[:size] {
-		if b != byte(i/part) {
-			t.Fatalf("byte %d is %d", i, b)
-		}
 	}
 }
 
