@@ -42,14 +42,7 @@ Example:
 
 // setPin reads the arguments of pin and unpin and runs do.
 func (r *run) setPin(c *cli.Context, do func(context.Context, *cas.Repository, cas.Key, mysqlbackup.Note) error) error {
-	var k checks
-	root := checkGlobals(c, &k).repository(&k)
-	args := k.positionals(c, "KEYSPACE/SHARD", "NAME")
-	shard, name := parseShard(&k, args[0]), parseName(&k, args[1])
-	if err := k.err(c); err != nil {
-		return err
-	}
-	repo, err := openRepository(c.Context, root)
+	repo, shard, name, err := openBackup(c)
 	if err != nil {
 		return err
 	}

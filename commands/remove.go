@@ -27,14 +27,7 @@ Example:
 }
 
 func (r *run) remove(c *cli.Context) error {
-	var k checks
-	root := checkGlobals(c, &k).repository(&k)
-	args := k.positionals(c, "KEYSPACE/SHARD", "NAME")
-	shard, name := parseShard(&k, args[0]), parseName(&k, args[1])
-	if err := k.err(c); err != nil {
-		return err
-	}
-	repo, err := openRepository(c.Context, root)
+	repo, shard, name, err := openBackup(c)
 	if err != nil {
 		return err
 	}

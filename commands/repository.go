@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/local"
 	"github.com/shardseed/shardseed/internal/hint"
@@ -86,4 +88,18 @@ func noBackup(verb string, shard shardName, shards []string) error {
 func unknownBackup(verb string, shard shardName, name manifest.Name) error {
 	return hint.Wrap(fmt.Errorf("%s %s %s: no such backup", verb, shard, name),
 		fmt.Sprintf("run \"shardseed list %s\" to see the backups there are", shard))
+}
+
+// openBackup reads the arguments KEYSPACE/SHARD and NAME and opens the repository;
+// whether there is such a backup is not looked at.
+func openBackup(c *cli.Context) (*cas.Repository, shardName, manifest.Name, error) {
+	var k checks
+	root := checkGlobals(c, &k).repository(&k)
+	args := k.positionals(c, "KEYSPACE/SHARD", "NAME")
+	shard, name := parseShard(&k, args[0]), parseName(&k, args[1])
+	if err := k.err(c); err != nil {
+		return nil, shard, name, err
+	}
+	repo, err := openRepository(c.Context, root)
+	return repo, shard, name, err
 }
