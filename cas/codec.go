@@ -97,6 +97,7 @@ type encoders struct {
 // encoder compresses and verifies chunks, one at a time, in its own buffers.
 type encoder struct {
 	zstd       *zstd.Encoder
+	transcoder *transcoder // of the fastest level, else nil
 	decoders   *decoders
 	out        []byte // payload made last
 	delta      []byte // payload of a delta made last
@@ -114,7 +115,11 @@ func newEncoders(level Level, decoders *decoders) *encoders {
 		if err != nil {
 			panic("cas: internal error: make zstd encoder: " + err.Error())
 		}
-		return &encoder{zstd: z, decoders: decoders}
+		e := &encoder{zstd: z, decoders: decoders}
+		if level == LevelFastest {
+			e.transcoder = &transcoder{}
+		}
+		return e
 	}}}
 }
 
@@ -158,7 +163,9 @@ func (e *encoder) encode(f *Frame, plain, base []byte) ([]byte, error) {
 			return e.verifyDelta(f, plain, base)
 		}
 	}
-	e.out = e.zstd.EncodeAll(plain, e.out[:0])
+	if err := e.compress(plain); err != nil {
+		return nil, fmt.Errorf("compress chunk %s: %w", f.ID.Short(), err)
+	}
 	if size := len(e.delta); size > 0 && size < min(len(e.out), len(plain)) {
 		return e.verifyDelta(f, plain, base)
 	}
@@ -168,6 +175,19 @@ func (e *encoder) encode(f *Frame, plain, base []byte) ([]byte, error) {
 		return plain, nil
 	}
 	return e.verify(f, plain)
+}
+
+// compress makes plain into the payload in out.
+func (e *encoder) compress(plain []byte) error {
+	if e.transcoder != nil {
+		data, err := e.transcoder.encode(plain)
+		if err != nil || data != nil {
+			e.out = append(e.out[:0], data...)
+			return err
+		}
+	}
+	e.out = e.zstd.EncodeAll(plain, e.out[:0])
+	return nil
 }
 
 // verify completes a frame of the payload in out. It decodes the payload and
