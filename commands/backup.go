@@ -50,8 +50,8 @@ Example:
 				}),
 				switchFlag("rehash", "read all files, also those that have not changed since the last backup"),
 				altsrc.NewBoolFlag(&cli.BoolFlag{
-					Name: "pre-copy", DisableDefaultText: true, DefaultText: "on if more than 256 MiB must be read",
-					Usage: "store what is in the files once while the server still runs, so that it is down for a shorter time",
+					Name: "pre-copy", DisableDefaultText: true, DefaultText: "files that are new or that nobody writes to, from 256 MiB on",
+					Usage: "store all files once while the server still runs, so that it is down for a shorter time",
 				}),
 				rateFlag("read-limit", "`BYTES` per second to read of the server's files at most, such as 100MiB"),
 				rateFlag("write-limit", "`BYTES` per second to write into the repository at most"),
@@ -148,6 +148,7 @@ func (r *run) parseBackup(c *cli.Context, found *tablet) (opts mysqlbackup.Backu
 		Compression:  parseCompression(&k, c.String("compression")),
 		Rehash:       c.Bool("rehash"),
 		PreCopyFrom:  preCopyFrom(c),
+		PreCopyAll:   c.Bool("pre-copy"),
 		ReadLimit:    parseRate(c, &k, "read-limit"),
 		WriteLimit:   parseRate(c, &k, "write-limit"),
 		Gentle:       true,
@@ -244,7 +245,7 @@ func parseCompression(k *checks, text string) cas.Level {
 	return 0
 }
 
-// preCopyWorth is how much there must be to read for a pre-copy by default, in
+// preCopyWorth is how much there must be to store for a pre-copy by default, in
 // bytes: less takes about a second.
 const preCopyWorth = 256 << 20
 

@@ -131,7 +131,7 @@ func TestParseBackup(t *testing.T) {
 				"--compression", "better", "--rehash", "--pre-copy", "--read-limit", "100MiB", "--write-limit", "50 MB",
 			},
 			func(o *mysqlbackup.BackupOptions) {
-				o.Compression, o.Rehash, o.PreCopyFrom, o.ReadLimit, o.WriteLimit = cas.LevelBetter, true, 0, 100<<20, 50_000_000
+				o.Compression, o.Rehash, o.PreCopyFrom, o.PreCopyAll, o.ReadLimit, o.WriteLimit = cas.LevelBetter, true, 0, true, 100<<20, 50_000_000
 				o.Server.Conn = mysqlbackup.Connection{Socket: "/run/b.sock", Credentials: mysqlbackup.Credentials{User: "backup", Password: "secret "}}
 				o.Concurrency, o.AllowPrimary, o.UpgradeSafe = 3, true, true
 				o.CatchUp = mysqlbackup.CatchUp{Lag: 5 * time.Second, Timeout: 2 * time.Minute}

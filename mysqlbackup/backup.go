@@ -38,7 +38,8 @@ type BackupOptions struct {
 	Compression  cas.Level
 	Concurrency  int   // workers; at least 1
 	Rehash       bool  // read all files, also those that seem unchanged
-	PreCopyFrom  int64 // bytes of files from which on they are stored once while the server still runs; negative: never
+	PreCopyFrom  int64 // bytes from which on files are stored while the server still runs; negative: never
+	PreCopyAll   bool  // … also those that are probably written to until it stops
 	ReadLimit    int64 // bytes per second that are read of the files; 0: no limit
 	WriteLimit   int64 // likewise, that are written into the repository
 	Gentle       bool  // let other processes go first; ends threads, so that children with a parent-death signal may end
@@ -81,10 +82,10 @@ type backupRun struct {
 	writer   *cas.Writer
 	reader   *cas.Reader // of what the index knows
 	parent   *parent
-	reuses   int               // backups in a row, this one included, that took unchanged files over
-	seen     []fileHint        // what the files are like
-	early    map[fileKey]*like // what a pre-copy has stored
-	moved    *copier           // of the pre-copy; nil: none was made
+	reuses   int                    // backups in a row, this one included, that took unchanged files over
+	seen     []fileHint             // what the files are like
+	early    map[fileKey]*aheadFile // what a pre-copy has stored
+	moved    *copier                // of the pre-copy; nil: none was made
 	lock     *spaceLock
 	copier   *copier
 	files    []manifest.File
@@ -237,7 +238,7 @@ func (b *backupRun) copyAll(ctx context.Context) error {
 // newCopier returns a copier that compares with the parent.
 func (b *backupRun) newCopier() *copier {
 	return &copier{
-		writer: b.writer, chunkSize: b.Store.Repo.ChunkSize(), workers: b.Concurrency, layout: b.layout, parent: b.parent,
+		writer: b.writer, chunkSize: b.Store.Repo.ChunkSize(), workers: b.Concurrency, layout: b.layout, parent: b.parent, reader: b.reader,
 		limit: throttle.New(b.ReadLimit, b.Now), gentle: b.Gentle, progress: b.Progress,
 	}
 }

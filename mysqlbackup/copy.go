@@ -33,10 +33,11 @@ type copier struct {
 	workers   int
 	layout    *layout
 	parent    *parent
-	early     map[fileKey]*like // what a pre-copy has stored
-	unchanged map[string]reuse  // files that are not read, by path
-	limit     *throttle.Limiter // of reading
-	gentle    bool              // the workers yield to others
+	reader    *cas.Reader            // of what the index knows
+	early     map[fileKey]*aheadFile // what a pre-copy has stored
+	unchanged map[string]reuse       // files that are as they were in the parent, by path
+	limit     *throttle.Limiter      // of reading
+	gentle    bool                   // the workers yield to others
 	progress  Progress
 	zeros     map[string]int64 // after copyFiles: bytes in zero chunks, by path
 
@@ -103,17 +104,21 @@ func (c *copier) copyFiles(ctx context.Context, files []sourceFile) ([]manifest.
 	return c.entries(ctx, copies)
 }
 
-// reuse takes a file over from the parent if it is unchanged.
+// reuse takes a file over, from the parent or from what was stored ahead, if it
+// has not changed since.
 func (c *copier) reuse(f *fileCopy) bool {
-	same, found := c.unchanged[f.src.path]
-	if !found {
+	if same, found := c.unchanged[f.src.path]; found {
+		f.same = same.entry
+		f.zero.Store(same.zero)
+	} else if early := c.early[f.src.key()]; early != nil && early.counts(&f.src.stat) {
+		f.leaves, f.checker, f.report = early.leaves, early.checker, early.report
+		f.zero.Store(early.zero.Load())
+	} else {
 		return false
 	}
-	f.same = same.entry
-	f.zero.Store(same.zero)
-	c.plain.Add(same.entry.Size)
-	c.zero.Add(same.zero)
-	c.chunks.Add((same.entry.Size + int64(c.chunkSize) - 1) / int64(c.chunkSize))
+	c.plain.Add(f.src.stat.Size)
+	c.zero.Add(f.zero.Load())
+	c.chunks.Add((f.src.stat.Size + int64(c.chunkSize) - 1) / int64(c.chunkSize))
 	return true
 }
 
@@ -288,15 +293,15 @@ func (f *fileCopy) open(ctx context.Context, c *copier) (*direct.File, error) {
 	f.file = direct.New(file)
 	f.like = c.likes(ctx, f.src)
 	if f.checker == nil && c.layout.isTablespace(f.src) {
-		f.check(c.layout.flavor == replication.MariaDB)
+		f.check(f.file, c.layout.flavor == replication.MariaDB)
 	}
 	return f.file, nil
 }
 
 // check makes the page checker. A file that is no tablespace has a bad first
 // page; of one that lacks its end, the first page that is missing is bad.
-func (f *fileCopy) check(mariadb bool) {
-	checker, err := innodb.NewChecker(f.file.File, mariadb)
+func (f *fileCopy) check(file *direct.File, mariadb bool) {
+	checker, err := innodb.NewChecker(file.File, mariadb)
 	if err != nil {
 		f.report.Merge(innodb.Report{BadCount: 1, Bad: []innodb.BadPage{{No: 0, Why: err.Error()}}})
 		return

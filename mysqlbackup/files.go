@@ -26,6 +26,8 @@ type sourceFile struct {
 	stat   syscall.Stat_t
 }
 
+func (f *sourceFile) key() fileKey { return fileKey{f.root, f.rel} }
+
 // selection is what a backup of a layout consists of.
 type selection struct {
 	roots   []manifest.Root // sorted by name, only those that have files

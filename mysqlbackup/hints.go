@@ -28,7 +28,7 @@ const (
 // hints are what the files of a data directory were like when a backup read
 // them: those that are the same now need not be read again. They are kept in
 // the host's cache folder, one file for each repository and data directory, and
-// come from passes over locked files of stopped servers only.
+// are of locked files of stopped servers only.
 type hints struct {
 	Version int        `json:"version"`
 	Datadir string     `json:"datadir"`
@@ -79,9 +79,8 @@ func (b *backupRun) findUnchanged(files []sourceFile) map[string]reuse {
 	for i := range files {
 		src := &files[i]
 		hint, found := known[src.path]
-		entry := b.parent.files[fileKey{src.root, src.rel}]
-		if found && entry != nil && hint == newFileHint(src.path, &src.stat, hint.Zero) &&
-			entry.Size == src.stat.Size && entry.ChunkSize == b.Store.Repo.ChunkSize() {
+		entry := b.parent.entry(src.key(), b.Store.Repo.ChunkSize())
+		if found && entry != nil && hint == newFileHint(src.path, &src.stat, hint.Zero) && entry.Size == src.stat.Size {
 			unchanged[src.path] = reuse{entry, hint.Zero}
 		}
 	}

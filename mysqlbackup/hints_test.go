@@ -231,3 +231,57 @@ func TestPreCopy(t *testing.T) {
 		}
 	})
 }
+
+// Tables that nobody writes to while the server runs are not read again once it
+// is stopped; those that somebody writes to are, and so are damaged ones. In the
+// next backup only the former are stored ahead.
+func TestPreCopyIdle(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		s.primary.Exec(t, "CREATE DATABASE ahead")
+		for _, table := range []string{"idle", "busy", "later"} {
+			s.primary.Exec(t, "CREATE TABLE ahead."+table+" (id INT PRIMARY KEY, t LONGTEXT) ENGINE=InnoDB",
+				"INSERT INTO ahead."+table+" VALUES (1, REPEAT('"+table+"', 1000000))")
+		}
+		s.replica.WaitForReplica(t, s.primary)
+		s.replica.Exec(t, "SET GLOBAL innodb_fast_shutdown = 1") // what was written is in the files then
+		s.replica.Stop(t)
+		s.replica.Start(t)
+		s.replica.WaitForReplica(t, s.primary)
+		backup := func(change string) (taken, read int64) { // bytes not read again, and those that were
+			p := &sizes{s.progress, map[string]int64{}}
+			s.at(mysqlbackup.StepJournal, func() {
+				s.primary.Exec(t, change)
+				s.replica.WaitForReplica(t, s.primary)
+			})
+			opts := s.backupOptions(t, s.replica)
+			opts.Progress, opts.Rehash = p, true
+			opts.Now = func() time.Time { return time.Now().Add(time.Hour) } // nothing was written just now
+			result, err := mysqlbackup.Backup(t.Context(), opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return result.Manifest.Totals.Plain - p.begun["copy"], p.begun["copy"]
+		}
+		size := func(table string) int64 {
+			info, err := os.Stat(filepath.Join(s.replica.Datadir, "ahead", table+".ibd"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return info.Size()
+		}
+		taken, read := backup("UPDATE ahead.busy SET t = REPEAT('other', 900000)")
+		if least := size("idle") + size("later"); taken < least || read < size("busy") {
+			t.Errorf("took over %d bytes and read %d again; %d are tables that nobody wrote to, %d one that somebody did",
+				taken, read, least, size("busy"))
+		}
+		checkReplica(t, s.mustRestore(t, flavor, mysqltest.Options{}), s.primary)
+
+		taken, read = backup("INSERT INTO ahead.later VALUES (2, 'two')")
+		if least := size("idle"); taken < least || read < size("later") {
+			t.Errorf("took over %d bytes and read %d again; %d are tables that nobody wrote to, %d one that somebody did",
+				taken, read, least, size("later"))
+		}
+		checkReplica(t, s.mustRestore(t, flavor, mysqltest.Options{}), s.primary)
+	})
+}

@@ -88,14 +88,23 @@ func (l *like) leaf(ctx context.Context, n int) ([]cas.ID, error) {
 	return l.reader.Leaf(ctx, l.leaves[n], cas.LeafChunks(l.size, l.chunkSize, n))
 }
 
+// entry returns the parent's entry of a file, nil if it has none that is cut
+// into chunks of that size.
+func (p *parent) entry(key fileKey, chunkSize int) *manifest.File {
+	if p == nil {
+		return nil
+	}
+	if entry := p.files[key]; entry != nil && entry.ChunkSize == chunkSize {
+		return entry
+	}
+	return nil
+}
+
 // file returns the parent's version of a file, nil if it has none that is cut
 // into chunks of that size.
 func (p *parent) file(ctx context.Context, key fileKey, chunkSize int) (*like, error) {
-	if p == nil {
-		return nil, nil
-	}
-	entry := p.files[key]
-	if entry == nil || entry.ChunkSize != chunkSize {
+	entry := p.entry(key, chunkSize)
+	if entry == nil {
 		return nil, nil
 	}
 	leaves, err := p.reader.LeafIDs(ctx, entry.Recipe, entry.Size, chunkSize)
@@ -108,17 +117,16 @@ func (p *parent) file(ctx context.Context, key fileKey, chunkSize int) (*like, e
 // likes returns the versions of a file that it is compared with: the parent's,
 // and after a pre-copy what that has stored.
 func (c *copier) likes(ctx context.Context, src *sourceFile) []*like {
-	key := fileKey{src.root, src.rel}
 	var all []*like
-	old, err := c.parent.file(ctx, key, c.chunkSize)
+	old, err := c.parent.file(ctx, src.key(), c.chunkSize)
 	if err != nil {
 		c.problem(err)
 	}
 	if old != nil {
 		all = append(all, old)
 	}
-	if early := c.early[key]; early != nil {
-		all = append(all, early)
+	if early := c.early[src.key()]; early != nil {
+		all = append(all, &like{c.reader, early.src.stat.Size, c.chunkSize, early.leaves})
 	}
 	return all
 }
