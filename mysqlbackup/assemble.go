@@ -127,17 +127,22 @@ func (t *target) at(entry *manifest.File) (folder, rel string, wanted bool, err 
 		return "", "", false, fmt.Errorf("no place for %s of %s", entry.Path, entry.Root)
 	}
 	rel = filepath.FromSlash(string(entry.Path))
-	switch entry.Root {
-	case rootBinlog:
+	if entry.Root == rootBinlog {
 		state := t.layout.binlogState()
 		if state == "" || entry.Kind != manifest.KindFile {
 			return "", "", false, nil
 		}
 		folder, rel = filepath.Split(state)
-	case rootRedo:
+		return filepath.Clean(folder), rel, true, nil
+	}
+	path := filepath.Join(folder, rel)
+	if err := t.checkKind(entry, path); err != nil {
+		return "", "", false, err
+	}
+	if entry.Root == rootRedo {
 		folder = t.withheldFolder()
 	}
-	return filepath.Clean(folder), rel, true, nil
+	return filepath.Clean(folder), rel, !t.isForeign(path, entry.Kind == manifest.KindDir), nil
 }
 
 func (a *assembler) openFolder(folder string) (*os.Root, error) {
@@ -183,7 +188,7 @@ func (a *assembler) modes(files []manifest.File) error {
 		if !wanted {
 			continue
 		}
-		err = at.folder.Chmod(at.rel, os.FileMode(entry.Mode)&os.ModePerm)
+		err = at.folder.Chmod(at.rel, modeOf(entry))
 		if err == nil {
 			err = at.folder.Lchown(at.rel, a.target.uid, a.target.gid)
 		}
@@ -352,16 +357,23 @@ func (a *assembler) moved(path string) (string, bool) {
 	return filepath.Join(folder, strings.TrimPrefix(path, string(best.Path))), ok
 }
 
+// sourceDatadir is where the data directory was; "" if the record does not say.
+func (a *assembler) sourceDatadir() string {
+	for _, root := range a.roots {
+		if root.Name == rootDatadir {
+			return string(root.Path)
+		}
+	}
+	return ""
+}
+
 func (a *assembler) rewriteISL(at place) error {
 	path := at.path()
 	text, err := readISL(path)
 	if err != nil {
 		return err
 	}
-	if !filepath.IsAbs(text) {
-		return nil
-	}
-	target, ok := a.moved(text)
+	target, ok := a.moved(within(a.sourceDatadir(), text))
 	if !ok {
 		return fmt.Errorf("no place for the tablespace that %s points to, %s", path, text)
 	}

@@ -252,6 +252,9 @@ func (b *backupRun) copyFiles(ctx context.Context) error {
 	for _, path := range selected.skipped {
 		b.Progress.Warn(path + " is neither a file nor a folder and is left out")
 	}
+	for _, path := range selected.homes {
+		b.Progress.Warn(path + " is no server's data but options, or of somebody's home, and is left out")
+	}
 	b.copier = b.newCopier()
 	b.copier.unchanged = b.findUnchanged(selected.files)
 	b.copier.early = b.early

@@ -1,6 +1,7 @@
 package mysqlbackup
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -18,7 +20,12 @@ import (
 type optionFile struct {
 	lines []string
 	names map[string]bool // canonical
+	err   error           // the first of a value that a file of options can't hold
 }
+
+// maxOption bounds a line of an option file, in bytes: servers read lines of 4,096,
+// and take what is longer for the next line.
+const maxOption = 4000
 
 // set adds an option; a value of "" is an option without one.
 func (f *optionFile) set(name, value string) {
@@ -31,11 +38,23 @@ func (f *optionFile) set(name, value string) {
 
 func (f *optionFile) write(name, value string) {
 	line := name
+	if strings.ContainsFunc(value, unicode.IsControl) {
+		f.fail("%s is %q in the backup: no option has such a value", name, value)
+		return
+	}
 	if value != "" {
 		escaped := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
 		line += `="` + escaped + `"`
 	}
+	if len(line) > maxOption {
+		f.fail("%s would have %d bytes, of which a server reads %d: %.100q…", name, len(line), maxOption, value)
+		return
+	}
 	f.lines = append(f.lines, line)
+}
+
+func (f *optionFile) fail(format string, args ...any) {
+	f.err = cmp.Or(f.err, refuse(format, args...))
 }
 
 var (
@@ -89,10 +108,40 @@ func isTuning(name string) bool {
 	return slices.Contains([]string{"innodb_buffer_pool_size", "key_buffer_size", "performance_schema", "max_connections", "innodb_parallel_read_threads", "aria_pagecache_buffer_size"}, name)
 }
 
+var (
+	recordedDataFile = regexp.MustCompile(`^[^:;/]+:[0-9]+[KMGkmg]?(:(?i:autoextend)(:max:[0-9]+[KMGkmg]?)?)?$`)
+	recordedGTIDMode = regexp.MustCompile(`^([0-3]|(ON|OFF)(_PERMISSIVE)?)?$`)
+	recordedLog      = regexp.MustCompile(`^[^./][^/]*$`)
+)
+
+// checkRecorded refuses what a record says of a server and no server says of
+// itself. All of it that comes into an option file is among it, but for numbers
+// and the names of folders.
+func checkRecorded(s *manifest.Server) error {
+	for part := range strings.SplitSeq(bareDataFiles(s.InnoDBDataFilePath), ";") {
+		if !recordedDataFile.MatchString(strings.TrimSpace(part)) {
+			return refuse("the backup says of innodb_data_file_path that it was %q", s.InnoDBDataFilePath)
+		}
+	}
+	if !recordedGTIDMode.MatchString(s.GTIDMode) {
+		return refuse("the backup says of gtid_mode that it was %q", s.GTIDMode)
+	}
+	if s.LogBin != "" && !recordedLog.MatchString(filepath.Base(string(s.LogBin))) {
+		return refuse("the backup says of log_bin that it was %q", s.LogBin)
+	}
+	if datadir := string(s.DataDir); !filepath.IsAbs(datadir) || filepath.Clean(datadir) != datadir {
+		return refuse("the backup says of datadir that it was %q", s.DataDir)
+	}
+	return nil
+}
+
 // writeOptions writes the option file of a drill and makes the folders that
 // the server does not.
 func (d *drillRun) writeOptions(files []manifest.File) error {
 	m := d.chosen
+	if err := checkRecorded(&m.Server); err != nil {
+		return err
+	}
 	var f optionFile
 	f.set("datadir", d.scratch.datadir())
 	f.set("tmpdir", d.scratch.path("tmp"))
@@ -126,6 +175,9 @@ func (d *drillRun) writeOptions(files []manifest.File) error {
 	if err := f.add(d.opts.Options); err != nil {
 		return err
 	}
+	if f.err != nil {
+		return f.err
+	}
 	text := "[mysqld]\n" + strings.Join(f.lines, "\n") + "\n"
 	return d.makeScratch(text)
 }
@@ -139,6 +191,9 @@ func (d *drillRun) setMySQL(f *optionFile, files []manifest.File) {
 		f.set("enforce_gtid_consistency", "ON")
 	}
 	if folders := d.searched(files); len(folders) > 0 {
+		if slices.ContainsFunc(folders, func(folder string) bool { return strings.Contains(folder, ";") }) {
+			f.fail("the backup has tablespaces in %q, of which innodb_directories can't tell one", folders)
+		}
 		f.set("innodb_directories", strings.Join(folders, ";"))
 	}
 }

@@ -33,6 +33,7 @@ type selection struct {
 	roots   []manifest.Root // sorted by name, only those that have files
 	files   []sourceFile
 	skipped []string // of no kind that is backed up: sockets, devices
+	homes   []string // options and the like of whose home the data directory is
 }
 
 // selector walks a layout's folders.
@@ -85,6 +86,9 @@ func (s *selector) walk(folder, root, base string) error {
 	}
 	for _, entry := range entries {
 		path := filepath.Join(folder, entry.Name())
+		if folder == s.layout.datadir && isHomes(entry.Name()) && !isHosts(entry.Name()) {
+			s.sel.homes = append(s.sel.homes, path)
+		}
 		if path == s.layout.datadir || path == s.real || s.layout.dropped(path, entry.IsDir()) {
 			continue
 		}
@@ -360,7 +364,7 @@ func (l *layout) dropped(path string, isDir bool) bool {
 	case folder != l.datadir:
 		return false
 	}
-	return isHosts(name) || !isDir && l.droppedFile(name)
+	return isHosts(name) || isHomes(name) || !isDir && l.droppedFile(name)
 }
 
 // droppedFile tells files at the top of the data directory.

@@ -158,7 +158,7 @@ func (w *fileWrite) finish(t *target) error {
 	w.file = nil
 	err := file.Chown(t.uid, t.gid)
 	if err == nil {
-		err = file.Chmod(os.FileMode(w.entry.Mode) & os.ModePerm)
+		err = file.Chmod(modeOf(w.entry))
 	}
 	if err == nil {
 		err = file.Sync()

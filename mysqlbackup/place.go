@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -22,6 +23,10 @@ import (
 // checkPlace refuses folders that are not empty unless told to clear them, and
 // file systems without room. A restore that was interrupted is in nobody's way.
 func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
+	if err := t.checkEntries(files); err != nil {
+		return err
+	}
+	t.tellLeftOut(opts.Progress)
 	t.setWritten(files)
 	inTheWay, err := t.occupied()
 	if err != nil {
@@ -360,13 +365,14 @@ func (t *target) moveAside(paths []string, stamp string) ([]string, error) {
 	return moved, nil
 }
 
+// allFolders lists those that the layout names and those of external roots.
+func (t *target) allFolders() []string {
+	return slices.AppendSeq(t.folders(), maps.Values(t.external))
+}
+
 // makeFolders makes the folders of all roots.
 func (t *target) makeFolders() error {
-	folders := t.folders()
-	for _, folder := range t.external {
-		folders = append(folders, folder)
-	}
-	for _, folder := range folders {
+	for _, folder := range t.allFolders() {
 		if err := t.mkdir(folder); err != nil {
 			return fmt.Errorf("make the server's folders: %w", err)
 		}

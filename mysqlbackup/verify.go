@@ -224,6 +224,10 @@ func (d *drillRun) prepare(ctx context.Context) error {
 	if err := d.fits(ctx, d.chosen); err != nil {
 		return err
 	}
+	if err := d.target.checkEntries(d.files); err != nil {
+		return err
+	}
+	d.target.tellLeftOut(opts.Progress)
 	d.target.setWritten(d.files)
 	if err := d.target.checkRoom(d.files, nil); err != nil {
 		return hint.Wrap(err, "give --scratch a folder with more room")
