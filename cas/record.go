@@ -87,6 +87,9 @@ func (r *Repository) Keys(ctx context.Context, keyspace, shard string) ([]Key, e
 // revoked tells by the head of a register whether it holds a revocation.
 func (r *Repository) revoked(ctx context.Context, key Key) (revoked bool, err error) {
 	blob, err := r.backend.Open(ctx, manifestName(key))
+	if errors.Is(err, ErrCorrupt) {
+		return false, nil // Record says so
+	}
 	if err != nil {
 		return false, err
 	}

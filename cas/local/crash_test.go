@@ -90,7 +90,7 @@ func (f recordedFile) Sync() error { return f.recorder.do("sync", f.Name(), "", 
 func noWait() error { return nil }
 
 func (r *recorder) backend() *Backend {
-	calls := durable.OS()
+	calls := durable.Below(r.root)
 	return newBackend(r.root, durable.New(durable.Calls{
 		CreateTemp: func(dir, pattern string) (durable.File, error) {
 			f, err := calls.CreateTemp(dir, pattern)

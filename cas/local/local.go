@@ -1,6 +1,7 @@
 // Package local keeps a repository in a folder. Reading needs no right to
 // write. Blobs are files of mode 0440 in folders of mode 0750 (less what the
-// umask takes); the folder tmp holds files that have no name yet.
+// umask takes); the folder tmp holds files that have no name yet. Nothing is read
+// or written through a link that leads out of the folder.
 package local
 
 import (
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -50,7 +52,7 @@ func New(root string) (*Backend, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open %s: not a folder: %w", root, cas.ErrNoRepository)
 	}
-	return newBackend(root, durable.New(durable.OS())), nil
+	return newBackend(root, durable.New(durable.Below(root))), nil
 }
 
 // Create opens the folder and makes it first if it is missing.
@@ -59,11 +61,10 @@ func Create(root string) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	system := durable.New(durable.OS())
-	if err := system.MkdirAll(root, dirPerm); err != nil {
+	if err := durable.New(durable.OS()).MkdirAll(root, dirPerm); err != nil {
 		return nil, err
 	}
-	return newBackend(root, system), nil
+	return newBackend(root, durable.New(durable.Below(root))), nil
 }
 
 func newBackend(root string, system durable.System) *Backend {
@@ -148,18 +149,41 @@ func (b *Backend) Open(ctx context.Context, name string) (cas.BlobReader, error)
 	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
 		return nil, err
 	}
-	f, err := os.Open(b.path(name))
+	root, err := os.OpenRoot(b.root)
 	if err != nil {
 		return nil, notFound(name, err)
 	}
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // nobody may write to a pipe
+	if err != nil {
+		err = explain(root, name, err)
+	}
+	if err := errors.Join(err, root.Close()); err != nil {
+		return nil, err
+	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", f.Name())
+		err = &cas.CorruptError{Name: name, Reason: "it is not a regular file"}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &reader{f, info.Size()}, nil
+}
+
+// explain says what an error of opening a name below the root means. A link that
+// leads out of the root, or nowhere, stands where a blob or a folder should: no
+// program of ours makes links.
+func explain(root *os.Root, name string, err error) error {
+	if strings.Contains(err.Error(), "path escapes from parent") { // os does not export it
+		return &cas.CorruptError{Name: name, Reason: "it is a link, or below one, that leads out of the repository"}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if info, statErr := root.Lstat(name); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return &cas.CorruptError{Name: name, Reason: "it is a link that leads nowhere"}
+	}
+	return notFound(name, err)
 }
 
 // notFound makes the system's word for a missing file cas's.
@@ -209,8 +233,8 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 	if !fs.ValidPath(dir) {
 		return nil, fmt.Errorf("folder name %q is not valid", dir)
 	}
-	found, err := os.ReadDir(b.path(dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	found, err := b.readDir(dir)
+	if errors.Is(err, cas.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -223,4 +247,22 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// readDir returns all names in a folder, sorted.
+func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
+	root, err := os.OpenRoot(b.root)
+	if err != nil {
+		return nil, notFound(dir, err)
+	}
+	folder, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		err = explain(root, dir, err)
+	}
+	if err := errors.Join(err, root.Close()); err != nil {
+		return nil, err
+	}
+	found, err := folder.ReadDir(-1)
+	slices.SortFunc(found, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return found, errors.Join(err, folder.Close())
 }

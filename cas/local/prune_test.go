@@ -217,7 +217,7 @@ func TestPruneFaults(t *testing.T) {
 
 // quick is a backend that does not wait for the disk.
 func quick(root string) *Backend {
-	calls := durable.OS()
+	calls := durable.Below(root)
 	calls.SyncDir = func(string) error { return noWait() }
 	create := calls.CreateTemp
 	calls.CreateTemp = func(dir, pattern string) (durable.File, error) {

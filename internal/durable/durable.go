@@ -6,12 +6,14 @@
 package durable
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Calls are the calls that change a file system, so that tests can watch them
@@ -49,6 +51,69 @@ func OS() Calls {
 		Remove:     os.Remove,
 		SyncDir:    syncDir,
 	}
+}
+
+// Below returns calls that take paths below root and lead nowhere else, whatever
+// links there are.
+func Below(root string) Calls {
+	b := below(root)
+	return Calls{
+		CreateTemp: b.createTemp,
+		Mkdir: func(dir string, perm fs.FileMode) error {
+			return b.do(dir, func(r *os.Root, name string) error { return r.Mkdir(name, perm) })
+		},
+		Link:   func(from, to string) error { return b.two(from, to, (*os.Root).Link) },
+		Rename: func(from, to string) error { return b.two(from, to, (*os.Root).Rename) },
+		Remove: func(path string) error { return b.do(path, (*os.Root).Remove) },
+		SyncDir: func(dir string) error {
+			return b.do(dir, func(r *os.Root, name string) error {
+				f, err := r.Open(name)
+				if err != nil {
+					return err
+				}
+				return errors.Join(f.Sync(), f.Close())
+			})
+		},
+	}
+}
+
+// below is a folder that calls do not lead out of. It is opened for each: another
+// may have been mounted there.
+type below string
+
+// do calls fn with the folder and the name of path in it.
+func (b below) do(path string, fn func(r *os.Root, name string) error) (err error) {
+	name, err := filepath.Rel(string(b), path)
+	if err != nil {
+		return err
+	}
+	r, err := os.OpenRoot(string(b))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return fn(r, name)
+}
+
+func (b below) two(from, to string, fn func(r *os.Root, from, to string) error) error {
+	name, err := filepath.Rel(string(b), to)
+	if err != nil {
+		return err
+	}
+	return b.do(from, func(r *os.Root, from string) error { return fn(r, from, name) })
+}
+
+// createTemp is os.CreateTemp for a pattern that ends with a star.
+func (b below) createTemp(dir, pattern string) (File, error) {
+	var file *os.File
+	err := b.do(filepath.Join(dir, strings.TrimSuffix(pattern, "*")+rand.Text()), func(r *os.Root, name string) (err error) {
+		file, err = r.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
 }
 
 func syncDir(dir string) error {
