@@ -29,7 +29,7 @@ func newDecoders() *decoders {
 		d, err := zstd.NewReader(nil,
 			zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderMaxWindow(MaxPlainSize),
-			zstd.WithDecoderMaxMemory(maxFooter),
+			zstd.WithDecoderMaxMemory(MaxPlainSize+MaxPlainSize/4),
 			zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			panic("cas: internal error: make zstd decoder: " + err.Error())

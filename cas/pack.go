@@ -46,8 +46,9 @@ const (
 	packHeaderSize = 64 // without the session's key and the checksum
 	trailerSize    = 80
 	entrySize      = 84
-	maxFrames      = 1 << 20  // that a reader accepts
+	maxFrames      = 64 << 10 // that a reader accepts: several directories are read at once
 	packFrames     = 32 << 10 // at which a writer seals: its footer then takes 3 MB in memory
+	maxPackSize    = 1 << 30 // bytes: a file may have a length that nobody has written
 	maxFooter      = maxFrames * entrySize
 	// minEntryStored is the least that one entry takes in a compressed
 	// footer: its ID is random, so zstd cannot shorten it.
@@ -234,6 +235,9 @@ func readPack(blob BlobReader, id ID, decoders *decoders) (*Pack, error) {
 	size := blob.Size()
 	if size < packHeaderSize+trailerSize {
 		return nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, want at least %d", size, packHeaderSize+trailerSize)}
+	}
+	if size > maxPackSize {
+		return nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", size, maxPackSize)}
 	}
 	tail := make([]byte, min(size, tailRead))
 	if err := readFull(blob, tail, size-int64(len(tail))); err != nil {

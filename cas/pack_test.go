@@ -139,7 +139,7 @@ func TestPackRefused(t *testing.T) {
 		{"bad frame", []Frame{with(a, func(f *Frame) { f.PlainSize = 11 })}, nil, "frame 0: raw"},
 		{"no frames", nil, nil, "0 frames"},
 		{"one frame too few", []Frame{a, b}, func(t *packTrailer) { t.frames-- }, "plain bytes for 1 frames"},
-		{"too many frames", []Frame{a}, func(t *packTrailer) { t.frames, t.plainSize = maxFrames+1, (maxFrames+1)*entrySize }, "1048577 frames"},
+		{"too many frames", []Frame{a}, func(t *packTrailer) { t.frames, t.plainSize = maxFrames+1, (maxFrames+1)*entrySize }, "65537 frames"},
 		{"more frames than fit", []Frame{a}, func(t *packTrailer) { t.frames, t.plainSize = 100, 100*entrySize }, "cannot hold 100 frames"},
 		{"table longer than stated", []Frame{a, b}, func(t *packTrailer) { t.frames, t.plainSize = 1, entrySize }, "decode zstd"},
 		{"table shorter than stated", []Frame{a}, func(t *packTrailer) { t.frames, t.plainSize = 2, 2*entrySize }, "decode zstd"},

@@ -29,7 +29,7 @@ func (r *Repository) Scan(ctx context.Context, id ID) (pack *Pack, err error) {
 	if h, err := readPackHeader(blob); err == nil && h.kind == KindMeta {
 		pack.Kind = KindMeta
 	}
-	s := scanner{in: blob, size: blob.Size(), decoders: r.decoders}
+	s := scanner{in: blob, size: min(blob.Size(), maxPackSize), decoders: r.decoders}
 	if err := s.run(ctx); err != nil {
 		return nil, fmt.Errorf("scan pack %s: %w", id.Short(), err)
 	}

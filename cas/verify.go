@@ -76,6 +76,9 @@ func (v *verifier) stream(ctx context.Context) (err error) {
 		return fmt.Errorf("open pack %s: %w", v.pack.ID.Short(), err)
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
+	if blob.Size() > maxPackSize {
+		return &CorruptError{Pack: v.pack.ID, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", blob.Size(), maxPackSize)}
+	}
 	hash := blake3.New()
 	section := io.NewSectionReader(blob, 0, blob.Size())
 	paced := &pacedReader{ctx: ctx, in: section, left: blob.Size(), v: v}

@@ -284,12 +284,24 @@ func (c *catalog) suspect(pack cas.ID) {
 	}
 }
 
-// culprits adds the packs that are to blame for a chunk of which no copy has the
-// flag: those of its copies, or of their bases.
-func (c *catalog) culprits(k key, below uint8, flag state, into map[cas.ID]struct{}) {
+// frameSet remembers frames that were looked at: without it, many copies of deep
+// chains would take exponential time.
+type frameSet map[uint32]struct{}
+
+// add adds a frame and tells whether it is new.
+func (f frameSet) add(frame uint32) bool {
+	_, known := f[frame]
+	f[frame] = struct{}{}
+	return !known
+}
+
+// culprits adds the packs that are to blame for a chunk of which no copy below a
+// depth has the flag: those of its copies, or of their bases, as far as they are
+// not seen.
+func (c *catalog) culprits(k key, below uint8, flag state, into map[cas.ID]struct{}, seen frameSet) {
 	for _, copy := range c.copies(k) {
 		s := c.states[copy.frame]
-		if s.depth() >= below || s&flag != 0 {
+		if s.depth() >= below || s&flag != 0 || !seen.add(copy.frame) {
 			continue
 		}
 		p := c.packOf(copy.frame)
@@ -298,6 +310,6 @@ func (c *catalog) culprits(k key, below uint8, flag state, into map[cas.ID]struc
 			into[p.id] = struct{}{}
 			continue
 		}
-		c.culprits(base, s.depth(), flag, into)
+		c.culprits(base, s.depth(), flag, into, seen)
 	}
 }

@@ -195,9 +195,9 @@ func (n *needs) Lost(p walk.Piece, err error) error {
 	if errors.As(err, &chunk) {
 		id = chunk.ID
 	}
-	into := map[*packState]struct{}{}
+	into, seen := map[*packState]struct{}{}, frameSet{}
 	for _, copy := range n.catalog.copies(newKey(id, 0)) {
-		n.doubt(copy, into)
+		n.doubt(copy, into, seen)
 	}
 	for pack := range into {
 		pack.suspect = true

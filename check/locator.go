@@ -41,6 +41,14 @@ func (l *locator) Lookup(id cas.ID, below uint8) (cas.Chain, error) {
 
 // LookupWithout implements cas.Chooser. Copies that count as present come first.
 func (l *locator) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) bool) (cas.Chain, error) {
+	if chain := l.chain(id, below, skip, frameSet{}); chain != nil {
+		return chain, nil
+	}
+	return nil, fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound)
+}
+
+// chain returns nil if there is none. A frame in vain led to none.
+func (l *locator) chain(id cas.ID, below uint8, skip func(cas.Location) bool, vain frameSet) cas.Chain {
 	copies := slices.Clone(l.catalog.copies(newKey(id, 0)))
 	slices.SortStableFunc(copies, func(a, b key) int {
 		x, y := l.catalog.states[a.frame], l.catalog.states[b.frame]
@@ -51,7 +59,7 @@ func (l *locator) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) 
 	})
 	for _, copy := range copies {
 		s := l.catalog.states[copy.frame]
-		if s.depth() >= below || s&l.flag == 0 {
+		if s.depth() >= below || s&l.flag == 0 || !vain.add(copy.frame) {
 			continue
 		}
 		loc, err := l.location(copy.frame)
@@ -59,13 +67,13 @@ func (l *locator) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) 
 			continue
 		}
 		if loc.Codec != cas.CodecDelta {
-			return cas.Chain{loc}, nil
+			return cas.Chain{loc}
 		}
-		if base, err := l.LookupWithout(loc.Base, loc.Depth, skip); err == nil {
-			return append(cas.Chain{loc}, base...), nil
+		if base := l.chain(loc.Base, loc.Depth, skip, vain); base != nil {
+			return append(cas.Chain{loc}, base...)
 		}
 	}
-	return nil, fmt.Errorf("chunk %s: %w", id.Short(), cas.ErrNotFound)
+	return nil
 }
 
 // location returns a frame with all that its directory says.

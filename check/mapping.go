@@ -168,7 +168,7 @@ func (m *mapper) flush() {
 // record names and that are not there.
 func (m *mapper) blame(id cas.ID) []cas.ID {
 	into := map[cas.ID]struct{}{}
-	m.catalog.culprits(newKey(id, 0), cas.AnyDepth, restorable, into)
+	m.catalog.culprits(newKey(id, 0), cas.AnyDepth, restorable, into, frameSet{})
 	if len(into) == 0 {
 		for _, id := range m.manifest.Packs {
 			if _, missing := m.missing[id]; missing {

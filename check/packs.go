@@ -170,10 +170,10 @@ func (r *run) summarize(ctx context.Context) {
 // wrong, a bad verification, or marked or condemned with chunks that are lacking.
 func (r *run) doubtful() []*packState {
 	r.catalog.resolve()
-	inDoubt := map[*packState]struct{}{}
+	inDoubt, seen := map[*packState]struct{}{}, frameSet{}
 	r.catalog.eachLacking(present, func(copies []key) {
 		for _, copy := range copies {
-			r.doubt(copy, inDoubt)
+			r.doubt(copy, inDoubt, seen)
 		}
 	})
 	var work []*packState
@@ -187,8 +187,12 @@ func (r *run) doubtful() []*packState {
 	return work
 }
 
-// doubt adds the packs of a copy and of its bases.
-func (r *run) doubt(copy key, into map[*packState]struct{}) {
+// doubt adds the packs of a copy and of its bases. seen are the frames that were
+// added.
+func (r *run) doubt(copy key, into map[*packState]struct{}, seen frameSet) {
+	if !seen.add(copy.frame) {
+		return
+	}
 	into[r.catalog.packOf(copy.frame)] = struct{}{}
 	base, isDelta := r.catalog.base(copy.frame)
 	if !isDelta {
@@ -197,7 +201,7 @@ func (r *run) doubt(copy key, into map[*packState]struct{}) {
 	depth := r.catalog.states[copy.frame].depth()
 	for _, below := range r.catalog.copies(base) {
 		if s := r.catalog.states[below.frame]; s.depth() < depth && s&present == 0 {
-			r.doubt(below, into)
+			r.doubt(below, into, seen)
 		}
 	}
 }

@@ -59,9 +59,9 @@ func (r *run) sumUp() {
 // blamed returns the packs to blame for chunks that are needed and do not count as
 // present.
 func (r *run) blamed() map[*packState]struct{} {
-	ids := map[cas.ID]struct{}{}
+	ids, seen := map[cas.ID]struct{}{}, frameSet{}
 	r.catalog.eachLacking(present, func(copies []key) {
-		r.catalog.culprits(copies[0], cas.AnyDepth, present, ids)
+		r.catalog.culprits(copies[0], cas.AnyDepth, present, ids, seen)
 	})
 	blamed := map[*packState]struct{}{}
 	for id := range ids {

@@ -34,7 +34,7 @@ func (t *damageTeller) Object(o check.Object) {
 		Type string `json:"type"` // "damaged_object"
 		check.Object
 	}{"damaged_object", o})
-	t.out.Text("%s: %s", o.Name, o.Reason)
+	t.out.Text("%s: %s", ui.Line(o.Name), ui.Line(o.Reason))
 }
 
 // Pack implements check.Findings.
@@ -46,7 +46,7 @@ func (t *damageTeller) Pack(p check.Pack) {
 	if t.packs++; t.packs > toldPacks {
 		return
 	}
-	t.out.Text("pack %s: %s%s", p.ID, p.Reason, packCounts(&p))
+	t.out.Text("pack %s: %s%s", p.ID, ui.Line(p.Reason), packCounts(&p))
 }
 
 // packCounts says how much of a pack is damaged, and needed.
@@ -79,7 +79,7 @@ func rangeText(r *check.Range) string {
 	if r.Part != check.PartList {
 		what = fmt.Sprintf("%s %q", r.Root, string(r.Path))
 		if r.Table != "" {
-			what = fmt.Sprintf("%s (%s)", what, r.Table)
+			what = fmt.Sprintf("%s (%s)", what, ui.Line(r.Table))
 		}
 	}
 	state := "lost"
@@ -131,7 +131,7 @@ func (t *damageTeller) Backup(b check.Backup) {
 // backupDamage says how badly a backup is damaged.
 func backupDamage(b *check.Backup) string {
 	if b.Reason != "" {
-		return "lost: " + b.Reason
+		return "lost: " + ui.Line(b.Reason)
 	}
 	var parts []string
 	if b.Lost > 0 {

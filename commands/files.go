@@ -37,7 +37,7 @@ func (r *run) showFiles(ctx context.Context, repo *cas.Repository, m *manifest.M
 			continue
 		}
 		for _, bad := range f.Pages.BadPages {
-			r.out.Text("page %d of %s %q: %s", bad.Number, f.Root, f.Path, bad.Why)
+			r.out.Text("page %d of %s %q: %s", bad.Number, f.Root, f.Path, ui.Line(bad.Why))
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/mysqlbackup"
 )
 
@@ -155,7 +156,7 @@ func (r *run) tellVerify(result *mysqlbackup.VerifyResult) {
 		if f.Bad {
 			what = "BAD"
 		}
-		r.out.Text("%s: %s", what, f)
+		r.out.Text("%s: %s", what, ui.Line(f.String()))
 	}
 	if result.Folder != "" {
 		r.out.Text("the files are in %s", result.Folder)

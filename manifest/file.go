@@ -21,6 +21,16 @@ const (
 	KindSymlink Kind = "symlink"
 )
 
+// shared returns the constant of a valid kind, which takes no memory of its own.
+func (k Kind) shared() Kind {
+	for _, known := range []Kind{KindFile, KindDir, KindSymlink} {
+		if k == known {
+			return known
+		}
+	}
+	return k
+}
+
 const (
 	maxBadPages = 100 // bad pages listed for one file; the count goes on
 	maxWhy      = 256 // bytes of what is wrong with a page

@@ -40,10 +40,15 @@ func WriteFiles(w io.Writer, files []File) error {
 	if err := enc.Encode(header); err != nil {
 		return fmt.Errorf("write file list: %w", err)
 	}
+	if len(files) > MaxFiles {
+		return fmt.Errorf("write file list: %d entries, at most %d are allowed", len(files), MaxFiles)
+	}
+	var last *File
 	for i := range files {
-		if err := checkNext(files, i); err != nil {
+		if err := files[i].checkAfter(last); err != nil {
 			return fmt.Errorf("write file list: %w", err)
 		}
+		last = &files[i]
 		f := files[i]
 		f.ModTime = storableTime(f.ModTime)
 		if err := enc.Encode(&f); err != nil {
@@ -56,38 +61,76 @@ func WriteFiles(w io.Writer, files []File) error {
 	return nil
 }
 
-// ReadFiles reads a list that [WriteFiles] wrote, to its end. count is how
-// many entries the manifest says there are; another number is an error, and
-// so are a line above 1 MiB, an invalid entry, an entry out of order and an
-// entry that comes twice. A list of a newer version gives a [*VersionError].
+// MaxFiles is the most entries that a list of files may have.
+const MaxFiles = 8 << 20
+
+// ReadFiles reads a list that [WriteFiles] wrote, as [EachFile] does, into memory:
+// about 300 bytes for each entry.
 func ReadFiles(r io.Reader, count int64) ([]File, error) {
+	var files []File // grows with what is read: count is not believed
+	err := EachFile(r, count, func(f *File) error {
+		files = append(files, *f)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return files, nil
+}
+
+// EachFile reads a list that [WriteFiles] wrote, to its end, and calls fn for each
+// entry, which fn may keep. count is how many entries the manifest says there are;
+// another number is an error, and so are more than [MaxFiles], a line above 1 MiB,
+// an invalid entry, an entry out of order and an entry that comes twice. Errors of
+// fn are returned as they are. A list of a newer version gives a [*VersionError].
+func EachFile(r io.Reader, count int64, fn func(f *File) error) error {
+	if count > MaxFiles {
+		return fmt.Errorf("read file list: %d entries, at most %d are allowed", count, MaxFiles)
+	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	lines.Split(wholeLines)
 	if err := readHeader(lines, count); err != nil {
-		return nil, fmt.Errorf("read file list: %w", err)
+		return fmt.Errorf("read file list: %w", err)
 	}
-	var files []File // grows with what is read: count is not believed
-	for lines.Scan() {
-		if int64(len(files)) == count {
-			return nil, fmt.Errorf("read file list: more than the %d entries announced", count)
+	var last *File
+	n := int64(0)
+	for ; lines.Scan(); n++ {
+		if n == count {
+			return fmt.Errorf("read file list: more than the %d entries announced", count)
 		}
-		var f File
-		if err := json.Unmarshal(lines.Bytes(), &f); err != nil {
-			return nil, fmt.Errorf("read file list: entry %d: %w", len(files)+1, err)
+		f, err := readEntry(lines.Bytes(), last)
+		if err != nil {
+			return fmt.Errorf("read file list: entry %d: %w", n+1, err)
 		}
-		files = append(files, f)
-		if err := checkNext(files, len(files)-1); err != nil {
-			return nil, fmt.Errorf("read file list: entry %d: %w", len(files), err)
+		if err := fn(f); err != nil {
+			return err
 		}
+		last = f
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read file list: entry %d: %w", len(files)+1, err)
+		return fmt.Errorf("read file list: entry %d: %w", n+1, err)
 	}
-	if int64(len(files)) != count {
-		return nil, fmt.Errorf("read file list: %d entries, want %d", len(files), count)
+	if n != count {
+		return fmt.Errorf("read file list: %d entries, want %d", n, count)
 	}
-	return files, nil
+	return nil
+}
+
+// readEntry reads the line behind that of last, which is nil for the first.
+func readEntry(line []byte, last *File) (*File, error) {
+	f := new(File)
+	if err := json.Unmarshal(line, f); err != nil {
+		return nil, err
+	}
+	if err := f.checkAfter(last); err != nil {
+		return nil, err
+	}
+	f.Kind = f.Kind.shared()
+	if last != nil && last.Root == f.Root {
+		f.Root = last.Root // one string in memory for all
+	}
+	return f, nil
 }
 
 // storableTime returns t in UTC, or the zero time where RFC 3339 has no form
@@ -120,20 +163,20 @@ func readHeader(lines *bufio.Scanner, count int64) error {
 	return nil
 }
 
-// checkNext validates files[i] by itself and against the entry before it.
-func checkNext(files []File, i int) error {
-	f := &files[i]
+// checkAfter validates the entry by itself and against the one before it, nil if
+// it is the first.
+func (f *File) checkAfter(last *File) error {
 	if err := f.Validate(); err != nil {
 		return err
 	}
-	if i == 0 {
+	if last == nil {
 		return nil
 	}
-	switch c := files[i-1].Compare(f); {
+	switch c := last.Compare(f); {
 	case c == 0:
 		return fmt.Errorf("file %q in root %q is listed twice", f.Path, f.Root)
 	case c > 0:
-		return fmt.Errorf("file %q in root %q is out of order, after %q in %q", f.Path, f.Root, files[i-1].Path, files[i-1].Root)
+		return fmt.Errorf("file %q in root %q is out of order, after %q in %q", f.Path, f.Root, last.Path, last.Root)
 	}
 	return nil
 }

@@ -219,6 +219,9 @@ func (m *Manifest) Encode() ([]byte, error) {
 	if err := enc.Encode(&out); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
 	}
+	if err := checkShape(buf.Bytes()); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
 	if buf.Len() > MaxSize {
 		return nil, fmt.Errorf("encode manifest: %d bytes, at most %d are allowed", buf.Len(), MaxSize)
 	}
@@ -234,7 +237,10 @@ func Decode(data []byte) (*Manifest, error) {
 	var head struct {
 		Version *int `json:"version"`
 	}
-	err := json.Unmarshal(data, &head)
+	err := checkShape(data)
+	if err == nil {
+		err = json.Unmarshal(data, &head)
+	}
 	if err == nil && head.Version == nil {
 		err = errors.New("no version")
 	}

@@ -25,8 +25,8 @@ var (
 	markPattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 )
 
-// Validate returns every refusal there is, joined, each one fact; nil if the
-// manifest is valid.
+// Validate returns the refusals there are, the first twenty of them, joined, each
+// one fact; nil if the manifest is valid.
 func (m *Manifest) Validate() error {
 	var p problems
 	p.add(checkVersion("manifest", m.Version, Version))
@@ -40,18 +40,18 @@ func (m *Manifest) Validate() error {
 	return errors.Join(p...)
 }
 
-// problems collects refusals.
+// problems collects refusals, up to maxProblems: nobody reads more.
 type problems []error
 
+const maxProblems = 20
+
 func (p *problems) add(err error) {
-	if err != nil {
+	if err != nil && len(*p) < maxProblems {
 		*p = append(*p, err)
 	}
 }
 
-func (p *problems) addf(format string, args ...any) {
-	*p = append(*p, fmt.Errorf(format, args...))
-}
+func (p *problems) addf(format string, args ...any) { p.add(fmt.Errorf(format, args...)) }
 
 // text refuses a text that JSON would not give back as it is, or that is
 // longer than limit bytes.

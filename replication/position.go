@@ -192,9 +192,19 @@ func (p *Position) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// Bounds of a position's texts, in bytes. Each transaction's number takes about
+// twice as much memory as text.
+const (
+	maxGTIDText = 4 << 20
+	maxLogName  = 4 << 10
+)
+
 func (f positionJSON) decode() (Position, error) {
 	if f == (positionJSON{}) {
 		return Position{}, nil
+	}
+	if max(len(f.Executed), len(f.Purged), len(f.BinlogState)) > maxGTIDText || max(len(f.BinlogFile), len(f.SourceFile)) > maxLogName {
+		return Position{}, fmt.Errorf("GTIDs of more than %d bytes, or a name of more than %d", maxGTIDText, maxLogName)
 	}
 	flavor, err := ParseFlavor(string(f.Flavor))
 	if err != nil {

@@ -51,20 +51,20 @@ func Backup(ctx context.Context, reader *cas.Reader, m *manifest.Manifest, v Vis
 	if err := w.tree(ctx, tree{root: m.Files.Root, size: m.Files.Size, chunkSize: m.Files.ChunkSize}); err != nil {
 		return err
 	}
-	files, err := Files(ctx, reader, m.Files)
-	if err != nil {
-		return w.lost(ctx, Piece{ID: m.Files.Root, Kind: List, Length: m.Files.Size}, err)
+	var stopped error // by the visitor or the context
+	content, err := Open(ctx, reader, m.Files)
+	if err == nil {
+		err = manifest.EachFile(content, m.Files.Count, func(f *manifest.File) error {
+			if f.Kind == manifest.KindFile {
+				stopped = w.tree(ctx, tree{file: f, root: f.Recipe, size: f.Size, chunkSize: f.ChunkSize})
+			}
+			return stopped
+		})
 	}
-	for i := range files {
-		f := &files[i]
-		if f.Kind != manifest.KindFile {
-			continue
-		}
-		if err := w.tree(ctx, tree{file: f, root: f.Recipe, size: f.Size, chunkSize: f.ChunkSize}); err != nil {
-			return err
-		}
+	if stopped != nil || err == nil {
+		return stopped
 	}
-	return nil
+	return w.lost(ctx, Piece{ID: m.Files.Root, Kind: List, Length: m.Files.Size}, err)
 }
 
 type walker struct {

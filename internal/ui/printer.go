@@ -60,12 +60,13 @@ func (p *Printer) Object(v any) {
 	p.answer(encode(v))
 }
 
-// Text writes a line to standard output, unless JSON was asked for.
+// Text writes a line to standard output, unless JSON was asked for. What may hold
+// line feeds and must not make lines of its own goes through [Line] first.
 func (p *Printer) Text(format string, args ...any) {
 	if p.opts.JSON {
 		return
 	}
-	p.answer(fmt.Sprintf(format, args...) + "\n")
+	p.answer(lines(fmt.Sprintf(format, args...)) + "\n")
 }
 
 // Table writes rows below head to standard output, in aligned columns, unless
@@ -81,7 +82,11 @@ func (p *Printer) Table(head []string, rows [][]string) {
 		rows = append([][]string{head}, rows...)
 	}
 	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			cells[i] = Line(cell)
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	if err := w.Flush(); err != nil {
 		panic("ui: internal error: a strings.Builder failed: " + err.Error())
@@ -179,24 +184,24 @@ func (p *Printer) Fail(f Failure) {
 	}{"error", message, hints, f.ExitCode})
 }
 
-// log writes e or, for people, lines to standard error.
-func (p *Printer) log(e event, lines ...string) {
+// log writes e or, for people, texts to standard error.
+func (p *Printer) log(e event, texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.wipe()
-	p.logLocked(e, lines...)
+	p.logLocked(e, texts...)
 }
 
-func (p *Printer) logLocked(e event, lines ...string) {
+func (p *Printer) logLocked(e event, texts ...string) {
 	if p.opts.LogJSON {
 		e.Time = p.opts.Now().UTC().Format(time.RFC3339)
 		fmt.Fprint(p.opts.Stderr, encode(e))
 		return
 	}
-	for _, line := range lines {
+	for _, line := range texts {
 		// A message of several lines, such as the end of a server's log,
 		// stays recognizable as one.
-		line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\n", "\n"+Program+":   ")
+		line = strings.ReplaceAll(strings.TrimRight(lines(line), "\n"), "\n", "\n"+Program+":   ")
 		fmt.Fprintf(p.opts.Stderr, "%s: %s\n", Program, line)
 	}
 }
@@ -209,5 +214,5 @@ func encode(v any) string {
 	if err := e.Encode(v); err != nil {
 		panic("ui: internal error: an answer has no JSON form: " + err.Error())
 	}
-	return line.String()
+	return jsonSafe(line.String())
 }
