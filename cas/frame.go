@@ -13,7 +13,7 @@ const (
 	PackTarget       = 64 << 20 // bytes at which a pack is sealed
 	MaxDepth         = 8        // deltas between a frame and the chunk stored in full
 	AnyDepth         = MaxDepth + 1
-	MaxPlainSize     = 64 << 20 // plain bytes of one chunk
+	MaxPlainSize     = MaxChunkSize // plain bytes of one chunk
 )
 
 // Codec says how a frame holds its chunk.

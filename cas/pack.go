@@ -48,7 +48,7 @@ const (
 	entrySize      = 84
 	maxFrames      = 64 << 10 // that a reader accepts: several directories are read at once
 	packFrames     = 32 << 10 // at which a writer seals: its footer then takes 3 MB in memory
-	maxPackSize    = 1 << 30 // bytes: a file may have a length that nobody has written
+	maxPackSize    = 1 << 30  // bytes: a file may have a length that nobody has written
 	maxFooter      = maxFrames * entrySize
 	// minEntryStored is the least that one entry takes in a compressed
 	// footer: its ID is random, so zstd cannot shorten it.

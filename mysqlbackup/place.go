@@ -1,6 +1,7 @@
 package mysqlbackup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,10 +15,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
+	"github.com/shardseed/shardseed/walk"
 )
 
 // checkPlace refuses folders that are not empty unless told to clear them, and
@@ -48,6 +51,7 @@ func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
 	} else {
 		addSizes(freed, inTheWay)
 	}
+	t.freed = freed
 	return t.checkRoom(files, freed)
 }
 
@@ -208,12 +212,44 @@ func addSizes(sizes map[uint64]int64, paths []string) {
 // checkRoom refuses a restore that can't fit. freed is what clearing gives
 // back, by file system. Files with holes count for nothing.
 func (t *target) checkRoom(files []manifest.File, freed map[uint64]int64) error {
+	return t.checkSizes(files, freed, func(f *manifest.File) (int64, error) {
+		if f.Sparse {
+			return 0, nil
+		}
+		return f.Size, nil
+	})
+}
+
+// checkSparse refuses files with holes that can't fit, after checkPlace. How much of
+// them is no hole is looked up in their recipes, if they would not fit without.
+func (t *target) checkSparse(ctx context.Context, reader *cas.Reader, files []manifest.File) error {
+	if t.checkSizes(files, t.freed, func(f *manifest.File) (int64, error) { return f.Size, nil }) == nil {
+		return nil
+	}
+	return t.checkSizes(files, t.freed, func(f *manifest.File) (int64, error) {
+		if !f.Sparse {
+			return f.Size, nil
+		}
+		size, err := walk.Written(ctx, reader, f)
+		if err != nil {
+			err = explainCorrupt(fmt.Errorf("look how large %q is: %w", f.Path, err))
+		}
+		return size, err
+	})
+}
+
+// checkSizes refuses a restore of files of these sizes.
+func (t *target) checkSizes(files []manifest.File, freed map[uint64]int64, sizeOf func(*manifest.File) (int64, error)) error {
 	need, where := map[uint64]int64{}, map[uint64]string{}
 	devices := map[string]uint64{}
 	for i := range files {
 		root := files[i].Root
 		folder, ok := t.folder(root)
-		if !ok || files[i].Sparse {
+		size, err := sizeOf(&files[i])
+		if err != nil {
+			return err
+		}
+		if !ok || size == 0 {
 			continue
 		}
 		if _, known := devices[root]; !known {
@@ -223,7 +259,7 @@ func (t *target) checkRoom(files []manifest.File, freed map[uint64]int64) error 
 			}
 			devices[root], where[device] = device, above
 		}
-		need[devices[root]] += min(files[i].Size, math.MaxInt64-need[devices[root]])
+		need[devices[root]] += min(size, math.MaxInt64-need[devices[root]])
 	}
 	for device, folder := range where {
 		var stat unix.Statfs_t

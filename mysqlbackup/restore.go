@@ -188,7 +188,14 @@ func (r *restoreRun) pick(ctx context.Context) error {
 	}
 	r.warnFollow(r.chosen)
 	r.tellKeys()
-	return r.target.checkPlace(&r.RestoreOptions, r.files)
+	if err := r.target.checkPlace(&r.RestoreOptions, r.files); err != nil {
+		return err
+	}
+	err := r.target.checkSparse(ctx, r.reader, r.files)
+	if err != nil && r.isDamaged(err) {
+		return r.pick(ctx)
+	}
+	return err
 }
 
 // isDamaged notes a backup that is damaged in the repository, if an older one

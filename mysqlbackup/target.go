@@ -27,6 +27,7 @@ type target struct {
 	external map[string]string // root → folder here
 	sources  map[string]string // external root → folder on the source
 	written  []string          // what the backup has in external folders: paths here, none below another
+	freed    map[uint64]int64  // bytes that clearing gives back, by file system
 	leftOut  []string          // what the list of files has and no backup: paths here
 }
 

@@ -229,7 +229,11 @@ func (d *drillRun) prepare(ctx context.Context) error {
 	}
 	d.target.tellLeftOut(opts.Progress)
 	d.target.setWritten(d.files)
-	if err := d.target.checkRoom(d.files, nil); err != nil {
+	err = d.target.checkRoom(d.files, nil)
+	if err == nil {
+		err = d.target.checkSparse(ctx, d.reader, d.files)
+	}
+	if err != nil {
 		return hint.Wrap(err, "give --scratch a folder with more room")
 	}
 	return nil
