@@ -1,0 +1,78 @@
+package soak
+
+import (
+	"context"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/shardseed/shardseed/replication"
+)
+
+var (
+	minutes = flag.Float64("minutes", 0, "how long to go on; 0: the short form")
+	seed    = flag.Uint64("seed", 0, "decides what is done; 0: as the clock says")
+)
+
+func TestMain(m *testing.M) {
+	if haste := os.Getenv(hasteVariable); haste != "" {
+		os.Exit(shardseed(haste))
+	}
+	os.Exit(m.Run())
+}
+
+// shortForm is how long the short form acts.
+const shortForm = 8 * time.Second
+
+// TestSoak is the soak; see the package's comment.
+func TestSoak(t *testing.T) {
+	lasts, replicas := time.Duration(*minutes*float64(time.Minute)), 2
+	if lasts == 0 {
+		lasts, replicas = shortForm, 1
+	}
+	if *seed == 0 {
+		*seed = uint64(time.Now().Unix())
+	}
+	t.Logf("seed %d, for %s", *seed, lasts)
+	w, ctx := newWorld(t, *seed)
+	w.newShard(ctx, replication.MySQL, "-80", 1, replicas)
+	w.newShard(ctx, replication.MariaDB, "80-", 2, replicas)
+	done := make(chan struct{})
+	go func() { // a step that must not fail ends its goroutine
+		defer close(done)
+		w.soak(ctx, lasts)
+	}()
+	<-done
+	t.Logf("seed %d, %d runs:\n%s", *seed, w.numbers, w.summary())
+	if err := context.Cause(ctx); err != nil {
+		t.Fatalf("seed %d: %v", *seed, err)
+	}
+}
+
+// soak lets everybody act for a time, then settles.
+func (w *world) soak(ctx context.Context, lasts time.Duration) {
+	anyone := w.shards[0].target
+	w.mustRun(ctx, anyone, "init")
+	var writers, actors []func()
+	for _, s := range w.shards {
+		w.mustRun(ctx, anyone, "primary", "set", s.name, s.primary.Address)
+		writers = append(writers, func() { s.write(ctx) })
+		actors = append(actors, func() { s.vandal(ctx) }, func() { s.target.restore(ctx) })
+		for _, h := range s.hosts {
+			actors = append(actors, func() { h.act(ctx) })
+		}
+	}
+	for i, name := range []string{"keeper1", "keeper2"} {
+		k := &keeper{host: w.shards[0].newHost(name, w.shards[0].target.server), pins: i == 0}
+		actors = append(actors, func() { k.act(ctx) })
+	}
+	all(append(writers, func() {
+		all(w.each(func(s *shard) { s.first(ctx) })...)
+		time.AfterFunc(lasts, func() { close(w.stop) })
+		all(actors...)
+	})...)
+	if ctx.Err() == nil {
+		w.settle(ctx)
+	}
+}
