@@ -15,11 +15,7 @@ import (
 // condemn decides which packs are to go, stores elsewhere what is needed of
 // them, and publishes the list. It returns false if there is nothing to condemn.
 func (p *pruner) condemn(ctx context.Context) (bool, error) {
-	chosen, err := p.plan(ctx)
-	if err != nil {
-		return false, err
-	}
-	if err := p.repack(ctx, chosen); err != nil {
+	if err := p.repackPoor(ctx); err != nil {
 		return false, err
 	}
 	if err := p.verifySurvivors(ctx); err != nil {
@@ -30,12 +26,28 @@ func (p *pruner) condemn(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	p.Progress.Step("condemn", fmt.Sprintf("%d packs", len(list.packs)))
-	list, err = p.repo.putPackList(ctx, listName(p.lists.gen, listCondemned), list)
+	list, err := p.repo.putPackList(ctx, listName(p.lists.gen, listCondemned), list)
 	if err != nil {
 		return false, fmt.Errorf("condemn packs: %w", err)
 	}
 	p.adopt(list)
 	return true, nil
+}
+
+// repackPoor plans and repacks until there is nothing more to repack: what is
+// stored again may stand alone then, so that its base is of no use any more, and
+// then in turn that of the base.
+func (p *pruner) repackPoor(ctx context.Context) error {
+	for range MaxDepth + 1 {
+		chosen, err := p.plan(ctx)
+		if err != nil {
+			return err
+		}
+		if err := p.repack(ctx, chosen); err != nil || len(chosen) == 0 {
+			return err
+		}
+	}
+	return nil
 }
 
 // adopt makes the list what this generation is about.

@@ -394,3 +394,30 @@ func TestPrunePins(t *testing.T) {
 		}
 	})
 }
+
+// TestPruneFollowsBases: a delta that is repacked stands alone then, and its base,
+// in a pack of which all was needed before, is of no use any more. That pack is
+// repacked in the same run.
+func TestPruneFollowsBases(t *testing.T) {
+	repo, backend := newRepo(t)
+	base := noises(0, 2, 5000)
+	changed := changedChunks(base[:1], 3)
+	backUp(t, repo, key+"-1", base, nil)
+	backUp(t, repo, key+"-2", append(changed, noises(10, 12, 5000)...), base[:1])
+	kept := [][]byte{changed[0], base[1]}
+	backUp(t, repo, key+"-3", kept, nil)
+	for _, k := range []cas.Key{key + "-1", key + "-2"} {
+		if err := repo.Forget(t.Context(), k, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opts := pruneOptions(&hooks{})
+	r := mustPrune(t, repo, opts)
+	if size := stored(backend); r.Unused != 0 || size > 2*5400 || r.Stored != size || r.Freed() < 5000 {
+		t.Errorf("two chunks of 5000 bytes are needed and take %d: %+v", size, r)
+	}
+	checkModel(t, repo, map[cas.Key][][]byte{key + "-3": kept})
+	if r := mustPrune(t, repo, opts); r.Packs != 0 || r.Written != 0 {
+		t.Errorf("again: got %+v", r)
+	}
+}

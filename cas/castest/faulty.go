@@ -20,7 +20,7 @@ const (
 	After              // it has its effect, but its caller is not told
 )
 
-// Faulty is a backend whose n-th operation fails. Operations are the calls that
+// Faulty is a backend whose n-th operation fails, or all from the n-th on. Operations are the calls that
 // reach the store: Put, Stage, Open, List, Remove, a staged blob's Write and
 // Publish, and ReadAt. Safe for concurrent use.
 type Faulty struct {
@@ -30,6 +30,7 @@ type Faulty struct {
 	ops    int
 	failAt int // 0: never
 	when   When
+	dies   bool // all after it fail too, before their effect
 }
 
 var _ cas.Backend = (*Faulty)(nil)
@@ -42,7 +43,15 @@ func NewFaulty(backend cas.Backend) *Faulty { return &Faulty{backend: backend} }
 func (f *Faulty) FailAt(n int, when When) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ops, f.failAt, f.when = 0, n, when
+	f.ops, f.failAt, f.when, f.dies = 0, n, when, false
+}
+
+// DieAt is FailAt but that no later operation reaches the store either, as if the
+// host had died.
+func (f *Faulty) DieAt(n int, when When) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ops, f.failAt, f.when, f.dies = 0, n, when, true
 }
 
 // Ops returns the number of operations since FailAt.
@@ -56,12 +65,12 @@ func (f *Faulty) Ops() int {
 func (f *Faulty) do(op func() error) error {
 	f.mu.Lock()
 	f.ops++
-	fails, when := f.ops == f.failAt, f.when
+	fails, dead, when := f.ops == f.failAt, f.dies && f.ops > f.failAt, f.when
 	f.mu.Unlock()
-	if !fails {
+	if !fails && !dead {
 		return op()
 	}
-	if when == After {
+	if fails && when == After {
 		_ = op() // its own error, if any, is lost as well
 	}
 	return ErrInjected

@@ -71,3 +71,26 @@ func TestFaulty(t *testing.T) {
 		}
 	}
 }
+
+func TestFaultyDies(t *testing.T) {
+	for _, when := range []castest.When{castest.Before, castest.After} {
+		for n := 1; n <= 9; n++ {
+			backend := new(mem.Backend)
+			backend.Overwrite("old", []byte("x"))
+			backend.Overwrite("going", []byte("x"))
+			faulty := castest.NewFaulty(backend)
+			faulty.DieAt(n, when)
+			operations(t, faulty)
+			done := func(op int) bool { return op < n || op == n && when == castest.After }
+			for what, got := range map[string][2]bool{
+				"put":     {backend.Bytes("put") != nil, done(1)},
+				"publish": {backend.Bytes("staged") != nil, done(7)},
+				"remove":  {backend.Bytes("going") == nil, done(8)},
+			} {
+				if got[0] != got[1] {
+					t.Errorf("dies at operation %d, at moment %d: %s has its effect is %v, want %v", n, when, what, got[0], got[1])
+				}
+			}
+		}
+	}
+}

@@ -73,7 +73,7 @@ func (h *host) act(ctx context.Context) {
 func (h *host) backup(rng *rand.Rand) invocation {
 	args := []string{"backup", h.alias}
 	for _, flag := range []string{"--rehash", "--pre-copy", "--pre-copy=false", "--concurrency=1", "--concurrency=7", "--compression=default", "--upgrade-safe"} {
-		if rng.IntN(6) == 0 && !(flag == "--pre-copy=false" && slices.Contains(args, "--pre-copy")) {
+		if rng.IntN(6) == 0 && (flag != "--pre-copy=false" || !slices.Contains(args, "--pre-copy")) {
 			args = append(args, flag)
 		}
 	}
@@ -133,7 +133,7 @@ func (h *host) mend(ctx context.Context, rng *rand.Rand) {
 		w.tally("server started by its manager")
 		w.fail(h.shard.start(ctx, h.server))
 	}
-	w.fail(h.shard.answers(ctx, h.server))
+	w.fail(h.shard.answers(ctx, h.server, nil))
 	h.shard.mu.Lock()
 	h.mended()
 	h.shard.mu.Unlock()
@@ -198,17 +198,22 @@ func (h *host) strike(rng *rand.Rand, args []string) invocation {
 // restored restores, and again until it has come to its end; false says that it
 // cannot, since the backup is gone.
 func (h *host) restored(ctx context.Context, rng *rand.Rand, args []string) bool {
+	w := h.shard.world
 	in := h.strike(rng, append([]string{"restore", h.shard.name}, args...))
+	killed := false
 	for range 20 {
 		r := h.run(ctx, rng, in)
-		if r.code == 0 {
+		switch {
+		case r.code == 0, r.code == 6 && killed && !h.unfinished():
 			return true
-		}
-		if r.code != -1 && r.code != 4 && r.code != 6 {
+		case ctx.Err() != nil, r.code == 1:
 			return false
+		case r.code == -1 && !killed:
+			killed = true
+			defer w.disturb(again, h.shard.name)()
 		}
 		pause(ctx, time.Second)
-		in.mishap = none
+		in.mishap, in.with = none, nil
 		if rng.IntN(3) == 0 {
 			in.mishap = kill
 		}
@@ -216,8 +221,14 @@ func (h *host) restored(ctx context.Context, rng *rand.Rand, args []string) bool
 			in.with = func() { h.shard.slay(h.server) }
 		}
 	}
-	h.shard.world.fail(fmt.Errorf("%s: %s does not come to its end", h.alias, strings.Join(args, " ")))
+	w.fail(fmt.Errorf("%s: restore %s does not come to its end", h.alias, strings.Join(args, " ")))
 	return false
+}
+
+// unfinished tells whether a restore has left its marker.
+func (h *host) unfinished() bool {
+	_, err := os.Stat(filepath.Join(h.server.Datadir, ".shardseed-restore"))
+	return err == nil
 }
 
 // tryFiles restores the files, starts a server on them and compares.
@@ -245,8 +256,8 @@ func (h *host) how(rng *rand.Rand, args []string) []string {
 func (h *host) prove(ctx context.Context, want string) error {
 	s := h.shard
 	defer s.end(ctx, h.server)
-	flag := map[bool]string{true: "--skip-slave-start", false: "--skip-replica-start"}[s.flavor == "mariadb"]
-	if err := s.start(ctx, h.server, flag); err != nil {
+	skip := map[bool]string{true: "--skip-slave-start", false: "--skip-replica-start"}[s.flavor == "mariadb"]
+	if err := s.start(ctx, h.server, skip); err != nil {
 		return err
 	}
 	position, err := s.executed(ctx, h.server.DB(), false)
@@ -274,6 +285,11 @@ func (h *host) tryReplica(ctx context.Context, rng *rand.Rand, args []string) er
 		return nil
 	}
 	defer h.leave(ctx, rng)
+	if !h.server.Running() { // it was killed together with the end of the restore
+		if err := s.start(ctx, h.server); err != nil {
+			return err
+		}
+	}
 	stop := map[bool]string{true: "STOP SLAVE", false: "STOP REPLICA"}[s.flavor == "mariadb"]
 	if _, err := h.server.DB().ExecContext(ctx, stop); err != nil {
 		return fmt.Errorf("%s: stop the seeded replica: %w", h.alias, err)

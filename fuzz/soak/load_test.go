@@ -54,7 +54,8 @@ func changes(n int) []change {
 		return []change{{table: tableName(k - tables), drop: true}}
 	case k > 0:
 		return []change{
-			{table: "slots", id: rng.IntN(slots), pad: pad(rng)}, {table: "log", id: n, pad: pad(rng), delete: max(0, n-logRows)},
+			{table: "slots", id: rng.IntN(slots), pad: pad(rng)},
+			{table: "log", id: n, pad: pad(rng), delete: max(0, n-logRows)},
 			{table: tableName(k), id: n % period, pad: pad(rng)},
 		}
 	}

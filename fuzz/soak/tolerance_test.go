@@ -14,6 +14,8 @@ const (
 	impatient  disturbance = "prune"  // a collection was at work that ends sessions and readers after seconds
 	removed    disturbance = "rm"     // somebody removes backups of the shard
 	twoAtOnce  disturbance = "twice"  // another command works on the same server
+	told       disturbance = "term"   // the run itself got a SIGTERM
+	again      disturbance = "again"  // the same restore was killed before: perhaps when all was done
 )
 
 // tolerance is a way in which a command may end other than by 0.
@@ -36,6 +38,7 @@ func tolerances() []tolerance {
 		{"backup", 5, serverDown, "", "it went away while it was put back"},
 		{"backup", 6, serverDown, "", "it was not there when the backup began"},
 		{"backup", 1, impatient, "revoked|ended by|needs", "a collection ended the session"},
+		{"backup", 4, told, "terminated signal", "the backup was made, and the replica had not caught up"},
 		{"recover", 13, twoAtOnce, "", "a backup works on this server"},
 		{"recover", 1, serverDown, "", "the server went away"},
 		{"recover", 4, serverDown, "", "likewise"},
@@ -44,6 +47,7 @@ func tolerances() []tolerance {
 		{"restore", 4, serverDown, "", "the primary went away"},
 		{"restore", 6, serverDown, "", "likewise"},
 		{"restore", 1, serverDown, "", "likewise"},
+		{"restore", 6, again, "not empty|stop it first", "it had come to its end before it was killed"},
 		{"verify", 1, removed, "", "the backup was removed before it was read"},
 		{"rm", 6, "", "pinned|newest good", "it must not be removed"},
 		{"rm", 1, removed, "", "it has been removed"},
@@ -97,11 +101,11 @@ func (w *world) disturbed(kind disturbance, shard string, began, ended time.Time
 // tolerated tells whether a run may have ended as it did.
 func (w *world) tolerated(r *result) bool {
 	switch {
-	case r.code == 0, r.code == -1 && r.struck == kill, r.code == 130 && r.struck == term:
+	case r.code == 0, r.code == -1 && (r.struck == kill || r.struck == term), r.code == 130 && r.struck == term:
 		return true
 	}
 	return slices.ContainsFunc(tolerances(), func(t tolerance) bool {
 		return t.command == r.command && t.code == r.code && regexp.MustCompile(t.says).MatchString(r.stderr) &&
-			(t.during == "" || w.disturbed(t.during, r.shard, r.began, r.ended))
+			(t.during == "" || t.during == told && r.struck == term || w.disturbed(t.during, r.shard, r.began, r.ended))
 	})
 }

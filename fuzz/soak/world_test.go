@@ -327,32 +327,53 @@ func (s *shard) slay(server *mysqltest.Server) {
 	}
 }
 
-// start starts the server as a service manager does, and waits until one answers:
-// perhaps somebody else has started it.
+// patience is how long a server may take to start.
+const patience = 2 * time.Minute
+
+// start starts the server as a service manager does, again if it ends, until one
+// answers: perhaps somebody else has started it. MySQL ends where a dead process
+// that nobody has asked for yet had its socket.
 func (s *shard) start(ctx context.Context, server *mysqltest.Server, args ...string) error {
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), server.Program, append([]string{"--defaults-file=" + server.DefaultsFile}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
+	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; {
+		cmd := exec.CommandContext(context.WithoutCancel(ctx), server.Program, append([]string{"--defaults-file=" + server.DefaultsFile}, args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		ended := make(chan struct{})
+		go func() {
+			_ = cmd.Wait() // the error log says why
+			close(ended)
+		}()
+		if s.answers(ctx, server, ended) == nil {
+			return nil
+		}
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	return s.answers(ctx, server)
+	return s.silent(ctx, server)
 }
 
-// answers waits until the server does.
-func (s *shard) answers(ctx context.Context, server *mysqltest.Server) error {
-	const patience = 2 * time.Minute
-	for began := time.Now(); time.Since(began) < patience; pause(ctx, 50*time.Millisecond) {
+// answers waits until the server does, or has ended if that is told.
+func (s *shard) answers(ctx context.Context, server *mysqltest.Server, ended <-chan struct{}) error {
+	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
 		if server.DB().PingContext(ctx) == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		select {
+		case <-ended:
+			return s.silent(ctx, server)
+		default:
 		}
 	}
+	return s.silent(ctx, server)
+}
+
+// silent is the error of a server that does not answer.
+func (s *shard) silent(ctx context.Context, server *mysqltest.Server) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	log, err := os.ReadFile(server.ErrorLog)
-	return fmt.Errorf("%s: server %d does not answer after %s: %w\n%s", s.name, server.ServerID, patience, err, log[max(0, len(log)-3000):])
+	return errors.Join(err, fmt.Errorf("%s: server %d does not answer:\n%s", s.name, server.ServerID, log[max(0, len(log)-3000):]))
 }
 
 // end waits until no process of the server is there; it is killed before.
