@@ -29,7 +29,7 @@ type runNote struct {
 	Message  string            `json:"message,omitempty"` // why it failed
 }
 
-// file is the note's name. The parts hold no dots.
+// file is the note's name. Only the last part, the alias, may hold dots.
 func (n runNote) file() string {
 	parts := []string{"run", n.Command, string(n.Keyspace), string(n.Shard)}
 	if n.Alias != "" {

@@ -30,6 +30,7 @@ import (
 
 // fakeCluster is the state.
 type fakeCluster struct {
+	Cell    string        `json:"cell"`
 	Primary uint32        `json:"primary"`
 	Tablets []*fakeTablet `json:"tablets"`
 }
@@ -75,11 +76,12 @@ func withCluster(do func(*fakeCluster) error) (err error) {
 func second(_ int, err error) error { return err }
 
 func (c *fakeCluster) tablet(alias string) (*fakeTablet, error) {
-	cell, digits, _ := strings.Cut(alias, "-")
-	if cell != "zone1" {
+	dash := max(strings.LastIndexByte(alias, '-'), 0)
+	cell, digits := alias[:dash], alias[dash:]
+	if cell != c.Cell {
 		return nil, errFake("rpc error: code = Unknown desc = node doesn't exist: /vitess/global/cells/%s/CellInfo", cell)
 	}
-	uid, err := strconv.Atoi(digits)
+	uid, err := strconv.Atoi(strings.TrimPrefix(digits, "-"))
 	if err != nil {
 		return nil, errFake("invalid tablet alias: '%s', expecting format: '^(?P<cell>[-_.a-zA-Z0-9]+)-(?P<uid>[0-9]+)$'", alias)
 	}
@@ -88,7 +90,7 @@ func (c *fakeCluster) tablet(alias string) (*fakeTablet, error) {
 			return t, nil
 		}
 	}
-	return nil, errFake("rpc error: code = Unknown desc = node doesn't exist: /vitess/zone1/tablets/zone1-%010d/Tablet", uid)
+	return nil, errFake("rpc error: code = Unknown desc = node doesn't exist: /vitess/%s/tablets/%[1]s-%010d/Tablet", c.Cell, uid)
 }
 
 // fakeVtctldclient is the program vtctldclient. Everybody who calls it must
@@ -128,6 +130,7 @@ func vtctldclient(args []string) (string, error) {
 	var out string
 	err = withCluster(func(c *fakeCluster) (err error) {
 		out, err = c.do(args)
+		out = strings.ReplaceAll(out, "zone1", c.Cell)
 		return err
 	})
 	return out, err
@@ -339,7 +342,7 @@ func setUpType(db *sql.DB, kind string) error {
 // follow points a tablet's server at the shard's primary; stopped replication
 // stays stopped.
 func (c *fakeCluster) follow(t *fakeTablet, rpc string) error {
-	primary, err := c.tablet(fmt.Sprintf("zone1-%d", c.Primary))
+	primary, err := c.tablet(fmt.Sprintf("%s-%d", c.Cell, c.Primary))
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ func TestVitessScripts(t *testing.T) {
 			"tablet":   isTablet,
 			"follows":  follows,
 			"recovers": recovers,
+			"cell":     renameCell,
 
 			"acknowledges": acknowledges,
 			"configure":    configure,
@@ -78,7 +79,7 @@ func startCluster(env *testscript.Env) error {
 			return err
 		}
 	}
-	cluster := fakeCluster{Primary: 100}
+	cluster := fakeCluster{Cell: "zone1", Primary: 100}
 	env.Values["tb"] = t
 	for i, srv := range []*mysqltest.Server{primary, replica, other} {
 		uid := uint32(100 + i)
@@ -123,6 +124,22 @@ func startCluster(env *testscript.Env) error {
 	}
 	config := fmt.Sprintf(vitessConfig, env.WorkDir, mysqltest.AdminUser, primary.PasswordFile, mysqltest.ReplUser, primary.ReplPasswordFile)
 	return os.WriteFile(filepath.Join(env.WorkDir, "config.yaml"), []byte(config), 0o600)
+}
+
+// renameCell is "cell NAME": it is the name of the cell from now on.
+func renameCell(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: cell NAME")
+	}
+	path := filepath.Join(ts.Getenv("VITESS_STATE"), "cluster.json")
+	text, err := os.ReadFile(path)
+	ts.Check(err)
+	var c fakeCluster
+	ts.Check(json.Unmarshal(text, &c))
+	c.Cell = args[0]
+	text, err = json.Marshal(c)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, text, 0o600))
 }
 
 // isTablet is "tablet ALIAS TYPE": the tablet is of that type.

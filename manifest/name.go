@@ -22,7 +22,7 @@ type Shard string
 // TabletAlias names one server: the cell it stands in and its number there.
 // Two aliases are the same when they are ==.
 type TabletAlias struct {
-	Cell string // letters, digits and underscores
+	Cell string // letters, digits, underscores, dashes and dots; neither of the last two first
 	UID  uint32
 }
 
@@ -42,8 +42,7 @@ var (
 	wordPattern  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]*$`)
 	shardPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 	rangePattern = regexp.MustCompile(`^([0-9a-f]*)-([0-9a-f]*)$`)
-	cellPattern  = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
-	uidPattern   = regexp.MustCompile(`^[0-9]{1,10}$`)
+	aliasPattern = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_.-]*)-([0-9]{1,10})$`)
 )
 
 // ParseKeyspace reads the name of a keyspace.
@@ -91,18 +90,19 @@ func ParseKeyspaceShard(s string) (Keyspace, Shard, error) {
 	return keyspace, shard, nil
 }
 
-// ParseTabletAlias reads "cell-uid". Zeros before the number do not count:
-// zone1-101 and zone1-0000000101 are the same alias.
+// ParseTabletAlias reads "cell-uid". The last dash ends the cell, since cells
+// may hold dashes. Zeros before the number do not count: zone1-101 and
+// zone1-0000000101 are the same alias.
 func ParseTabletAlias(s string) (TabletAlias, error) {
-	cell, digits, _ := strings.Cut(s, "-")
-	if len(cell) > maxWord || !cellPattern.MatchString(cell) || !uidPattern.MatchString(digits) {
+	parts := aliasPattern.FindStringSubmatch(s)
+	if parts == nil || len(parts[1]) > maxWord {
 		return TabletAlias{}, fmt.Errorf("parse tablet alias %q: want CELL-UID, such as zone1-101", s)
 	}
-	uid, err := strconv.ParseUint(digits, 10, 32)
+	uid, err := strconv.ParseUint(parts[2], 10, 32)
 	if err != nil {
-		return TabletAlias{}, fmt.Errorf("parse tablet alias %q: uid %s is above %d", s, digits, uint32(1<<32-1))
+		return TabletAlias{}, fmt.Errorf("parse tablet alias %q: uid %s is above %d", s, parts[2], uint32(1<<32-1))
 	}
-	return TabletAlias{Cell: cell, UID: uint32(uid)}, nil
+	return TabletAlias{Cell: parts[1], UID: uint32(uid)}, nil
 }
 
 // String returns the alias as Vitess prints and stores it, the number padded
@@ -136,7 +136,8 @@ func NewName(t time.Time, alias TabletAlias) Name {
 }
 
 // ParseName reads "2026-08-01.131502.zone1-0000000101"; the short form of the
-// alias is accepted too.
+// alias is accepted too. The time has a fixed length, so that dots in the cell
+// leave no doubt.
 func ParseName(s string) (Name, error) {
 	if len(s) < len(nameLayout)+1 || s[len(nameLayout)] != '.' {
 		return Name{}, fmt.Errorf("parse backup name %q: want DATE.TIME.ALIAS, such as 2026-08-01.131502.zone1-0000000101", s)

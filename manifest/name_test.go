@@ -60,27 +60,37 @@ func TestParseKeyspaceShard(t *testing.T) {
 func TestTabletAlias(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"zone1-101":          "zone1-0000000101",
-		"zone1-0000000101":   "zone1-0000000101",
-		"zone1-0":            "zone1-0000000000",
-		"us_east_1a-7":       "us_east_1a-0000000007",
-		"z-4294967295":       "z-4294967295",
-		"UPPER-1":            "UPPER-0000000001",
-		"0-1":                "0-0000000001",
-		"test-0000000000001": "",
-		"z-4294967296":       "",
-		"z-9999999999":       "",
-		"z":                  "",
-		"z-":                 "",
-		"-1":                 "",
-		"":                   "",
-		"z-x":                "",
-		"z-+1":               "",
-		"z--1":               "",
-		"a-b-1":              "",
-		"a.b-1":              "",
-		"a/b-1":              "",
-		"zone1-1\n":          "",
+		"zone1-101":                    "zone1-0000000101",
+		"zone1-0000000101":             "zone1-0000000101",
+		"zone1-0":                      "zone1-0000000000",
+		"us_east_1a-7":                 "us_east_1a-0000000007",
+		"z-4294967295":                 "z-4294967295",
+		"UPPER-1":                      "UPPER-0000000001",
+		"0-1":                          "0-0000000001",
+		"test-0000000000001":           "",
+		"z-4294967296":                 "",
+		"z-9999999999":                 "",
+		"z":                            "",
+		"z-":                           "",
+		"-1":                           "",
+		"":                             "",
+		"z-x":                          "",
+		"z-+1":                         "",
+		"us-east-1a-7":                 "us-east-1a-0000000007",
+		"eu.west.1-7":                  "eu.west.1-0000000007",
+		"a-1-2":                        "a-1-0000000002",
+		"z--1":                         "z--0000000001",
+		"z.-1":                         "z.-0000000001",
+		"zone1-101-":                   "",
+		"zone1-101.":                   "",
+		"-a-1":                         "",
+		".a-1":                         "",
+		"..-1":                         "",
+		"--1":                          "",
+		strings.Repeat("c", 65) + "-1": "",
+		strings.Repeat("c", 64) + "-1": strings.Repeat("c", 64) + "-0000000001",
+		"a/b-1":                        "",
+		"zone1-1\n":                    "",
 	} {
 		got, err := ParseTabletAlias(in)
 		if want == "" {
@@ -127,6 +137,10 @@ func TestName(t *testing.T) {
 	if got := name.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	const dotted = "2026-08-01.131502.eu.west-1-0000000101"
+	if got, err := ParseName(dotted); err != nil || got != NewName(moment, TabletAlias{Cell: "eu.west-1", UID: 101}) || got.String() != dotted {
+		t.Errorf("ParseName(%q): got %v, %v", dotted, got, err)
+	}
 	for _, in := range []string{want, "2026-08-01.131502.zone1-101"} {
 		if got, err := ParseName(in); err != nil || got != name {
 			t.Errorf("ParseName(%q): got %v, %v, want %v", in, got, err, name)
@@ -172,7 +186,7 @@ func TestNameOrder(t *testing.T) {
 		draw := func(label string) Name {
 			sec := rapid.Int64Range(0, 250_000_000_000).Draw(t, label)
 			uid := rapid.Uint32().Draw(t, label+" uid")
-			return NewName(time.Unix(sec, 0), TabletAlias{Cell: rapid.StringMatching(`[A-Za-z0-9_]{1,8}`).Draw(t, label+" cell"), UID: uid})
+			return NewName(time.Unix(sec, 0), TabletAlias{Cell: rapid.StringMatching(`[A-Za-z0-9_][A-Za-z0-9_.-]{0,7}`).Draw(t, label+" cell"), UID: uid})
 		}
 		a, b := draw("a"), draw("b")
 		back, err := ParseName(a.String())
@@ -191,7 +205,7 @@ func TestNameOrder(t *testing.T) {
 }
 
 func FuzzParseNames(f *testing.F) {
-	for _, seed := range []string{"commerce/-80", "zone1-101", "2026-08-01.131502.zone1-0000000101", "80-", "\xff/\x00"} {
+	for _, seed := range []string{"commerce/-80", "zone1-101", "2026-08-01.131502.zone1-0000000101", "2026-08-01.131502.a-1.b-0-2", "80-", "\xff/\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -267,8 +267,8 @@ func RankTablets(ctx context.Context, shard VitessShard, limit CatchUp, cells []
 	return candidates, nil
 }
 
-// TabletAlias is a tablet's alias as backups have it. Vitess also allows dashes
-// and dots in the names of cells.
+// TabletAlias is a tablet's alias as backups have it. Vitess also allows cells
+// whose names begin with a dash or a dot.
 func TabletAlias(alias vitess.Alias) (manifest.TabletAlias, error) {
 	return manifest.ParseTabletAlias(alias.String())
 }
