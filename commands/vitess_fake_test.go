@@ -129,14 +129,14 @@ func vtctldclient(args []string) (string, error) {
 	}
 	var out string
 	err = withCluster(func(c *fakeCluster) (err error) {
-		out, err = c.do(args)
+		out, err = c.do(timeout, args)
 		out = strings.ReplaceAll(out, "zone1", c.Cell)
 		return err
 	})
 	return out, err
 }
 
-func (c *fakeCluster) do(args []string) (string, error) {
+func (c *fakeCluster) do(timeout time.Duration, args []string) (string, error) {
 	switch args[0] {
 	case "GetShard":
 		if args[1] != "commerce/0" {
@@ -160,6 +160,8 @@ func (c *fakeCluster) do(args []string) (string, error) {
 		return "", err
 	}
 	switch args[0] {
+	case "ExecuteHook":
+		return askVttablet(timeout, args[1], args[2:])
 	case "GetTablet":
 		return t.fill(recorded("gettablet-replica.out")), nil
 	case "GetFullStatus":
@@ -411,11 +413,14 @@ func (c *fakeCluster) reparentShard(planned bool, alias string) error {
 	return nil
 }
 
-// fakeVttablet is the program "vttablet kill|join|stop|start ALIAS" of the
-// stories. One that joins was only cut off, and goes on as it was.
+// fakeVttablet is the program "vttablet kill|join|stop|start|serve ALIAS" of
+// the stories. One that serves is a process, which kill ends. One that joins was only cut off, and goes on as it was.
 // One that starts needs its server; it becomes a REPLICA again and sets up
 // replication from the current primary.
 func fakeVttablet() {
+	if os.Args[1] == "serve" {
+		serveHooks(os.Args[2])
+	}
 	err := withCluster(func(c *fakeCluster) error {
 		t, err := c.tablet(os.Args[2])
 		if err != nil {
@@ -424,7 +429,7 @@ func fakeVttablet() {
 		switch os.Args[1] {
 		case "kill":
 			t.Killed = true
-			return nil
+			return killVttablet()
 		case "join":
 			t.Killed = false
 			return nil

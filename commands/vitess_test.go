@@ -54,6 +54,7 @@ func TestVitessScripts(t *testing.T) {
 			"follows":  follows,
 			"recovers": recovers,
 			"cell":     renameCell,
+			"hook":     executeHook,
 
 			"acknowledges": acknowledges,
 			"configure":    configure,
@@ -113,7 +114,15 @@ func startCluster(env *testscript.Env) error {
 	}
 	vttablet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(vars) }))
 	t.Cleanup(vttablet.Close)
+	hooks, err := filepath.Abs("../vthook")
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(hooks, filepath.Join(env.WorkDir, "vthook")); err != nil {
+		return err
+	}
 	for name, value := range map[string]string{
+		"VTROOT": filepath.Join(env.WorkDir, "vt"), "SHARDSEED_CONFIG": filepath.Join(env.WorkDir, "config.yaml"),
 		"SHARDSEED_CACHE_DIR": filepath.Join(env.WorkDir, "cache"),
 		"VITESS_STATE":        state, "VITESS_RECORDED": recordings, "VITESS_MYSQLD": primary.Program, "VTDATAROOT": vtroot,
 		"VTTABLET": strings.TrimPrefix(vttablet.URL, "http://"),
