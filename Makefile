@@ -57,6 +57,12 @@ SEED ?= $(shell date +%s)
 simulate:
 	go test -count=1 -timeout=60m -run TestSimulate ./fuzz/simulate -seed $(SEED) -runs $(RUNS)
 
+# Kills of shardseed, mysqld and vttablet at each step of what a Vitess tablet
+# goes through, in every way that things may go on: see docs/testing.md.
+.PHONY: kills
+kills: servers
+	go test -count=1 -timeout=60m -parallel=4 -run 'TestVitessScripts/killed' ./commands -all-kills
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh

@@ -56,6 +56,9 @@ Example:
 }
 
 func (r *run) restore(c *cli.Context) error {
+	if err := setTargetFlags(c); err != nil {
+		return err
+	}
 	opts, root, err := r.parseRestore(c)
 	if err != nil {
 		return err

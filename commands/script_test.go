@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 		"vttablet":     fakeVttablet,
 		"mysqlctl":     fakeMysqlctl,
 		"socket":       listenOnSocket,
+		"crash":        crashMysqld,
 	})
 }
 

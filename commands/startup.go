@@ -60,6 +60,9 @@ Example:
 }
 
 func (r *run) startup(c *cli.Context) error {
+	if err := setTargetFlags(c); err != nil {
+		return err
+	}
 	opts, err := r.parseStartup(c)
 	if err != nil {
 		return err

@@ -136,6 +136,11 @@ func setTabletFlags(c *cli.Context, alias vitess.Alias) error {
 	if c.String("service")+c.String("stop-command")+c.String("start-command")+c.String("mysqld")+c.String("mysqlctl") == "" {
 		usual["mysqlctl"] = "mysqlctl"
 	}
+	return setUsual(c, usual)
+}
+
+// setUsual gives flags that are not given a value.
+func setUsual(c *cli.Context, usual map[string]string) error {
 	for name, value := range usual {
 		if c.IsSet(name) {
 			continue
@@ -145,6 +150,39 @@ func setTabletFlags(c *cli.Context, alias vitess.Alias) error {
 		}
 	}
 	return nil
+}
+
+// setTargetFlags gives the flags of a place to restore to the values that are
+// usual in Vitess, if --topo says that it is one. There --mysqld is the program
+// of the fenced start, and mysqlctl runs what lies in a tablet's folder.
+func setTargetFlags(c *cli.Context) error {
+	if c.String("topo") != topoVitess {
+		return nil
+	}
+	usual := map[string]string{"user": "vt_dba", "replication-user": "vt_repl"}
+	dir := filepath.Base(filepath.Dir(c.String("defaults-file")))
+	if c.String("service")+c.String("stop-command")+c.String("start-command") == "" && tabletDirPattern.MatchString(dir) {
+		usual["mysqlctl"] = "mysqlctl"
+	}
+	if mysqld := vitessMysqld(); mysqld != "" {
+		usual["mysqld"] = mysqld
+	}
+	return setUsual(c, usual)
+}
+
+// vitessMysqld returns the mysqld that Vitess' programs take, "" if the
+// environment does not say where it is.
+func vitessMysqld() string {
+	root := os.Getenv("VT_MYSQL_ROOT")
+	if root == "" {
+		return ""
+	}
+	for _, folder := range []string{"sbin", "bin", "libexec", "scripts"} {
+		if path := filepath.Join(root, folder, "mysqld"); !isMissing(path) {
+			return path
+		}
+	}
+	return ""
 }
 
 // pick returns the best tablet of a shard among those of this host. These are

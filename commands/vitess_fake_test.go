@@ -105,6 +105,16 @@ func fakeVtctldclient() {
 	}
 }
 
+// noteCall adds a line to the calls of the story.
+func noteCall(words ...any) error {
+	log, err := os.OpenFile(filepath.Join(os.Getenv("VITESS_STATE"), "calls"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(log, words...)
+	return errors.Join(err, log.Close())
+}
+
 func vtctldclient(args []string) (string, error) {
 	if len(args) < 5 || args[0] != "--server" || args[2] != "--action-timeout" {
 		return "", errFake("the test wants --server and --action-timeout first, got %q", args)
@@ -115,12 +125,7 @@ func vtctldclient(args []string) (string, error) {
 	}
 	args = args[4:]
 	state := os.Getenv("VITESS_STATE")
-	log, err := os.OpenFile(filepath.Join(state, "calls"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintln(log, strings.Join(args, " "))
-	if err := log.Close(); err != nil {
+	if err := noteCall(strings.Join(args, " ")); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(state, "down")); err == nil { // it retries until its time is over
@@ -423,6 +428,12 @@ func fakeVttablet() {
 	}
 	err := withCluster(func(c *fakeCluster) error {
 		t, err := c.tablet(os.Args[2])
+		if err != nil && os.Args[1] == "kill" {
+			return nil // nobody has heard of it
+		}
+		if err != nil && os.Args[1] == "start" {
+			t, err = c.register(os.Args[2])
+		}
 		if err != nil {
 			return err
 		}
@@ -464,6 +475,33 @@ func fakeVttablet() {
 	}
 }
 
+// register makes a new tablet of what is in its folder.
+func (c *fakeCluster) register(alias string) (*fakeTablet, error) {
+	uid, err := strconv.Atoi(strings.TrimPrefix(alias, "zone1-"))
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(os.Getenv("VTDATAROOT"), fmt.Sprintf("vt_%010d", uid))
+	text, err := os.ReadFile(filepath.Join(dir, "my.cnf"))
+	if err != nil {
+		return nil, err
+	}
+	t := &fakeTablet{UID: uint32(uid), Type: "REPLICA", Dir: dir}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch name {
+		case "socket":
+			t.Socket = value
+		case "port":
+			if t.Port, err = strconv.Atoi(value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c.Tablets = append(c.Tablets, t)
+	return t, nil
+}
+
 // fakeMysqlctl is the program mysqlctl, which really stops and starts a
 // tablet's server, without looking at more than its files, as the real one.
 func fakeMysqlctl() {
@@ -475,16 +513,14 @@ func fakeMysqlctl() {
 
 func mysqlctl(args []string) error {
 	call := strings.Join(args, " ")
+	if match := regexp.MustCompile(`^--tablet-uid (\d+) --mysql-port (\d+) init_config$`).FindStringSubmatch(call); match != nil {
+		return initConfig(match[1], match[2])
+	}
 	match := regexp.MustCompile(`^(--mysqlctl-socket (\S+) )?--tablet-uid (\d+) (shutdown|start) --wait-time (\S+)$`).FindStringSubmatch(call)
 	if match == nil {
 		return fmt.Errorf("the stand-in does not know %q", call)
 	}
-	log, err := os.OpenFile(filepath.Join(os.Getenv("VITESS_STATE"), "calls"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(log, "mysqlctl", strings.TrimSpace(match[1]), match[4])
-	if err := log.Close(); err != nil {
+	if err := noteCall("mysqlctl", strings.TrimSpace(match[1]), match[4]); err != nil {
 		return err
 	}
 	if match[2] != "" {
@@ -510,6 +546,25 @@ func mysqlctl(args []string) error {
 		return shutdownMysqld(dir, wait)
 	}
 	return startMysqld(dir, wait)
+}
+
+// initConfig makes my.cnf and an empty folder for the data, as "mysqlctl
+// init_config" does, with another server_id each time.
+func initConfig(uid, port string) error {
+	if err := noteCall("mysqlctl", "init_config"); err != nil {
+		return err
+	}
+	dir := filepath.Join(os.Getenv("VTDATAROOT"), "vt_"+strings.Repeat("0", 10-len(uid))+uid)
+	text, err := os.ReadFile(filepath.Join(dir, "my.cnf.template"))
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(text), "\nport="+port+"\n") {
+		return fmt.Errorf("port %s is not that of the test's server", port)
+	}
+	id := fmt.Sprintf("\nserver-id=%d\n", 1<<20+time.Now().UnixNano()%(1<<30))
+	text = regexp.MustCompile(`\nserver-id=\d+\n`).ReplaceAllLiteral(text, []byte(id))
+	return errors.Join(os.MkdirAll(filepath.Join(dir, "data"), 0o750), os.WriteFile(filepath.Join(dir, "my.cnf"), text, 0o600))
 }
 
 // listenOnSocket is the program "socket FILE [stale]": it accepts connections as

@@ -211,8 +211,11 @@ func (b *backupRun) giveUp(ctx context.Context, cause error) error {
 
 // notPutBack says that somebody has to look after the server.
 func (b *backupRun) notPutBack(err error) error {
-	return hint.Wrap(as(ErrPutBack, fmt.Errorf("put the server back: %w", err)),
-		fmt.Sprintf("mend what is wrong, then run \"shardseed recover --defaults-file %s\"", b.Server.Defaults.Path))
+	again := "--defaults-file " + b.Server.Defaults.Path
+	if tablet := b.Serving.Tablet; tablet != nil {
+		again = fmt.Sprintf("%s --topo vitess --vtctld %s", tablet.Alias, tablet.Client.Server)
+	}
+	return hint.Wrap(as(ErrPutBack, fmt.Errorf("put the server back: %w", err)), fmt.Sprintf("mend what is wrong, then run \"shardseed recover %s\"", again))
 }
 
 // copyAll proves that the server was stopped in order, stores all files, and

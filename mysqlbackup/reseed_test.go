@@ -407,6 +407,9 @@ func TestRestoreServerKilled(t *testing.T) {
 			_, err := mysqlbackup.Restore(t.Context(), opts)
 			checkKinds(t, err, test.kinds...)
 			checkHint(t, err, test.hint)
+			if test.step == mysqlbackup.StepCatchUp { // and is not waited for
+				checkSays(t, err, "has ended while it caught up")
+			}
 			opts.Force = false
 			s.progress.onStep = nil
 			s.finishRestore(t, target, len(test.kinds) > 0)

@@ -450,7 +450,7 @@ func (r *restoreRun) prove(ctx context.Context, srv *server) error {
 		return err
 	}
 	r.step(StepCatchUp, "")
-	c := &chase{CatchUp: r.CatchUp, primary: r.primary, accounts: r.accounts(), progress: r.Progress}
+	c := &chase{CatchUp: r.CatchUp, primary: r.primary, accounts: r.accounts(), progress: r.Progress, watch: r.watcher()}
 	r.result.Proof, err = c.run(ctx, srv)
 	return err
 }

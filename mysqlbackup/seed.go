@@ -48,7 +48,7 @@ func (r *restoreRun) seed(ctx context.Context) (err error) {
 	r.step(StepSeed, r.primary.String())
 	err = r.seedServer(ctx, srv)
 	calm := context.WithoutCancel(ctx)
-	return errors.Join(err, stopServer(calm, Direct{}, srv, r.Server.StopTimeout))
+	return errors.Join(err, stopServer(calm, Direct{Program: r.Program}, srv, r.Server.StopTimeout))
 }
 
 // fencedPrefix begins the names of the fenced servers' folders.

@@ -135,16 +135,17 @@ func (t *Tablet) undrain(ctx context.Context, progress Progress) error {
 	var last error
 	err := poll(ctx, fmt.Sprintf("tablet %s to become %s", t.Alias, t.Was), t.Client.Timeout, func(ctx context.Context) (bool, error) {
 		record, err := t.Client.Tablet(ctx, t.Alias)
-		if err != nil {
-			last = err
-			return false, nil //nolint:nilerr // it is asked again
+		if err == nil && record.Type == vitess.Backup {
+			err = t.Client.ChangeType(ctx, t.Alias, t.Was)
 		}
-		switch record.Type {
-		case t.Was:
+		if ctx.Err() == nil { // one that our own limit has ended says nothing
+			last = err
+		}
+		switch {
+		case err != nil || record.Type == vitess.Backup:
+			return false, nil //nolint:nilerr // it is asked again
+		case record.Type == t.Was:
 			return true, nil
-		case vitess.Backup:
-			last = t.Client.ChangeType(ctx, t.Alias, t.Was)
-			return false, nil // look again
 		}
 		progress.Warn(fmt.Sprintf("tablet %s stays %s: somebody has changed it, or vttablet was restarted", t.Alias, record.Type))
 		return true, nil

@@ -137,9 +137,13 @@ type VitessShard struct {
 }
 
 // Primary returns the address of the mysqld of the shard's primary tablet. A
-// tablet that has been stopped has none, which is an error.
+// tablet that has been stopped has none, which is an error. A shard of which
+// Vitess does not know has no primary: its first vttablet makes it known.
 func (v VitessShard) Primary(ctx context.Context) (HostPort, error) {
 	shard, err := v.Client.Shard(ctx, string(v.Keyspace), string(v.Shard))
+	if errors.Is(err, vitess.ErrNotFound) {
+		return HostPort{}, nil
+	}
 	if err != nil || shard.Primary.IsZero() {
 		return HostPort{}, err
 	}

@@ -43,6 +43,30 @@ func (k *keeper) watcher(now func() time.Time) func(*server) error {
 	}
 }
 
+// watcher returns what says that the restored server has ended and that nobody
+// has started it again: waiting for it to catch up is of no use then. A server
+// that can't be seen from here is not watched.
+func (r *restoreRun) watcher() func(*server) error {
+	var gone time.Time // since when no process is there
+	return func(srv *server) error {
+		pid := int(srv.pid.Load())
+		if pid == 0 || isAlive(pid) {
+			gone = time.Time{}
+			return nil
+		}
+		pids, err := serversOf(r.target.layout.datadir, r.target.defaults.Path)
+		switch {
+		case err != nil || len(pids) > 0: // somebody starts it
+			gone = time.Time{}
+		case gone.IsZero():
+			gone = r.Now()
+		case r.Now().Sub(gone) > restartGrace:
+			return fmt.Errorf("the server, process %d, has ended while it caught up", pid)
+		}
+		return nil
+	}
+}
+
 // processStart identifies a process beyond its number, which comes back: after
 // a reboot, and in a container that has only one. "" if it can't be told.
 // Source: proc_pid_stat(5), starttime.
