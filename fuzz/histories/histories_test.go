@@ -87,7 +87,7 @@ func TestFileHistories(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
 				h := newHistory(t, rt, srv, into)
 				h.counts = counts
-				for range rapid.IntRange(1, 20).Draw(rt, "events") {
+				for range rapid.IntRange(8, 24).Draw(rt, "events") {
 					h.event()
 				}
 				h.end()

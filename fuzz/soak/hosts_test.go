@@ -118,25 +118,28 @@ func (h *host) spoilCache(rng *rand.Rand) {
 }
 
 // mend sees to it that the server runs: as the machine's service manager, or by
-// recover, which has to.
+// recover, which has to. A run that was killed may have left a server that starts,
+// or one that stops.
 func (h *host) mend(ctx context.Context, rng *rand.Rand) {
-	pause(ctx, 300*time.Millisecond) // a process that was just made by a run that was killed has its name then
 	w := h.shard.world
-	for !h.server.Running() && ctx.Err() == nil {
-		if rng.IntN(2) == 0 {
-			h.run(ctx, rng, invocation{args: []string{"recover"}})
-			if h.server.Running() {
-				break
+	for ctx.Err() == nil {
+		pause(ctx, 300*time.Millisecond) // a process that was just made has its name then
+		switch {
+		case h.server.Running():
+			if h.server.DB().PingContext(ctx) == nil {
+				h.shard.mu.Lock()
+				h.mended()
+				h.shard.mu.Unlock()
+				return
 			}
+		case rng.IntN(2) == 0:
+			h.run(ctx, rng, invocation{args: []string{"recover"}})
+		default:
+			w.logf("%s: start server %d", h.alias, h.server.ServerID)
+			w.tally("server started by its manager")
+			w.fail(h.shard.start(ctx, h.server))
 		}
-		w.logf("%s: start server %d", h.alias, h.server.ServerID)
-		w.tally("server started by its manager")
-		w.fail(h.shard.start(ctx, h.server))
 	}
-	w.fail(h.shard.answers(ctx, h.server, nil))
-	h.shard.mu.Lock()
-	h.mended()
-	h.shard.mu.Unlock()
 }
 
 // vandal kills servers now and then. The primary is started again soon, replicas

@@ -22,7 +22,8 @@ const (
 	slots   = 400
 	logRows = 300
 	period  = 30 // transactions from one table to the next
-	tables  = 3  // of those at most
+	tables  = 3  // of those at most where they are dropped
+	created = 40 // at most where they are not
 )
 
 // schema makes what transactions write to.
@@ -44,13 +45,20 @@ type change struct {
 	delete     int // the row with this number goes; 0: none
 }
 
-// changes returns what transaction n does, counted from 1.
-func changes(n int) []change {
+// changes returns what transaction n does, counted from 1. On MariaDB no table is
+// dropped: a replica that is killed meanwhile finishes that when it starts, and
+// writes it into its own binary log as a transaction of its own.
+func changes(flavor replication.Flavor, n int) []change {
 	rng := rand.New(rand.NewPCG(uint64(n), 7))
-	switch k := n / period; {
-	case n%period == 0:
+	drops := flavor == replication.MySQL
+	k := n / period
+	if !drops {
+		k = min(k, created)
+	}
+	switch {
+	case n%period == 0 && k == n/period:
 		return []change{{table: tableName(k), make: true}}
-	case n%period == period/2 && k > tables:
+	case drops && n%period == period/2 && k > tables:
 		return []change{{table: tableName(k - tables), drop: true}}
 	case k > 0:
 		return []change{
@@ -74,8 +82,8 @@ func pad(rng *rand.Rand) string {
 }
 
 // statements returns transaction n: one GTID.
-func statements(n int) []string {
-	all := changes(n)
+func statements(flavor replication.Flavor, n int) []string {
+	all := changes(flavor, n)
 	switch first := all[0]; {
 	case first.make:
 		return []string{fmt.Sprintf("CREATE TABLE soak.%s (id INT PRIMARY KEY, seq INT NOT NULL, pad TEXT NOT NULL) ENGINE=InnoDB", first.table)}
@@ -96,10 +104,10 @@ func statements(n int) []string {
 type content map[string]string
 
 // after returns the content after n transactions.
-func after(n int) content {
+func after(flavor replication.Flavor, n int) content {
 	c := content{"slots": "", "log": ""}
 	for m := 1; m <= n; m++ {
-		for _, change := range changes(m) {
+		for _, change := range changes(flavor, m) {
 			c.apply(m, change)
 		}
 	}
@@ -239,7 +247,7 @@ func (s *shard) compare(ctx context.Context, db *sql.DB, primary bool) (n int, e
 	if err != nil {
 		return n, err
 	}
-	if err := differences(got, after(n)); err != nil {
+	if err := differences(got, after(s.flavor, n)); err != nil {
 		return n, fmt.Errorf("after %d transactions, at %s: %w", n, position, err)
 	}
 	return n, nil
@@ -284,7 +292,7 @@ func (s *shard) commit(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range statements(n) { // one that makes or drops a table commits by itself
+	for _, line := range statements(s.flavor, n) { // one that makes or drops a table commits by itself
 		if _, err := tx.ExecContext(ctx, line); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}

@@ -352,7 +352,7 @@ func (s *shard) start(ctx context.Context, server *mysqltest.Server, args ...str
 	return s.silent(ctx, server)
 }
 
-// answers waits until the server does, or has ended if that is told.
+// answers waits until the server does, or the process that was started has ended.
 func (s *shard) answers(ctx context.Context, server *mysqltest.Server, ended <-chan struct{}) error {
 	for began := time.Now(); time.Since(began) < patience && ctx.Err() == nil; pause(ctx, 50*time.Millisecond) {
 		if server.DB().PingContext(ctx) == nil {
