@@ -63,6 +63,7 @@ func TestServerScripts(t *testing.T) {
 					"ready":    awaitServer,
 					"document": writeDocumented,
 					"position": comparePosition,
+					"rows":     countRows,
 					"fetch":    fetch,
 
 					"stopreplica": stopReplica,
@@ -200,6 +201,17 @@ func writeRows(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	srv, tb := server(ts, args[0])
 	srv.Write(tb, n)
+}
+
+// countRows is "rows SERVER N": it has that many rows of those that write adds.
+func countRows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: rows SERVER N")
+	}
+	srv, tb := server(ts, args[0])
+	if got := srv.Value(tb, "SELECT COUNT(*) FROM test.writes"); got != args[1] {
+		ts.Fatalf("%s has %s rows, want %s", args[0], got, args[1])
+	}
 }
 
 // compareServers is "equal SERVER SERVER": the first waits for the second, then

@@ -144,8 +144,12 @@ func vtctldclient(args []string) (string, error) {
 func (c *fakeCluster) do(timeout time.Duration, args []string) (string, error) {
 	switch args[0] {
 	case "GetShard":
-		if args[1] != "commerce/0" {
+		state := os.Getenv("VITESS_STATE")
+		if args[1] != "commerce/0" || exists(filepath.Join(state, "unknown")) {
 			return "", errFake("rpc error: code = Unknown desc = node doesn't exist: /vitess/global/keyspaces/%s/Shard", strings.Replace(args[1], "/", "/shards/", 1))
+		}
+		if exists(filepath.Join(state, "orphan")) {
+			return regexp.MustCompile(`(?s)"primary_alias": \{.*?\}`).ReplaceAllString(recorded("getshard.out"), `"primary_alias": null`), nil
 		}
 		return strings.Replace(recorded("getshard.out"), `"uid": 100`, fmt.Sprintf(`"uid": %d`, c.Primary), 1), nil
 	case "GetTablets":

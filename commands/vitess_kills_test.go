@@ -217,10 +217,20 @@ func starts(ts *testscript.TestScript, neg bool, args []string) {
 
 // startupOf103 is the start-up hook of zone1-103.
 func startupOf103(ts *testscript.TestScript, more ...string) []string {
+	ts.Setenv("VT_MYSQL_ROOT", ts.Getenv("MYSQL_ROOT"))
 	return append([]string{
-		"shardseed", "startup", "commerce/0", "--config", "config.yaml", "--mysqld", ts.Getenv("MYSQLD"),
+		"shardseed", "startup", "commerce/0", "--config", "config.yaml",
 		"--defaults-file", ts.Getenv("TARGET_CNF"), "--init-config-command", ts.Getenv("INIT_CONFIG"),
 	}, more...)
+}
+
+// runStartup is "startup CODE [FLAG...]": it runs the start-up hook of
+// zone1-103, which must end with the code.
+func runStartup(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: startup CODE [FLAG...]")
+	}
+	exits(ts, false, append(args[:1:1], startupOf103(ts, args[1:]...)...))
 }
 
 // forget ends zone1-103, and removes what its host has of it.

@@ -429,11 +429,35 @@ func (r *restoreRun) checkServed(ctx context.Context, srv *server) error {
 	return err
 }
 
-// prove makes sure that the server replicates and takes no writes.
+// prove makes sure that the server replicates and takes no writes. The primary
+// may have changed while it was started, and again while it caught up.
 func (r *restoreRun) prove(ctx context.Context, srv *server) error {
 	if r.primary.IsZero() {
 		return nil
 	}
+	for {
+		r.askAgain(ctx)
+		followed := r.primary
+		if err := r.proveOnce(ctx, srv); err != nil {
+			return err
+		}
+		if r.askAgain(ctx); r.primary == followed {
+			return nil
+		}
+	}
+}
+
+// askAgain reads the primary again. If nobody can say, it is the one of before.
+func (r *restoreRun) askAgain(ctx context.Context) {
+	before := r.primary
+	if err := r.readPrimary(ctx); err != nil {
+		r.Progress.Warn(fmt.Sprintf("going on with %s as the primary: %v", before, err))
+	}
+	r.result.Primary = r.primary
+}
+
+// proveOnce makes sure that the server replicates from one primary.
+func (r *restoreRun) proveOnce(ctx context.Context, srv *server) error {
 	r.step(StepProof, r.primary.String())
 	calm := context.WithoutCancel(ctx) // what is left to do is done
 	channels, err := srv.channels(calm)

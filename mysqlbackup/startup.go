@@ -221,19 +221,20 @@ func (s *startupRun) try(ctx context.Context) (*StartupResult, error) {
 	if len(keys) == 0 {
 		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", s.Restore.Keyspace, s.Restore.Shard))
 	}
+	topology := s.Restore.Topology
+	if topology == nil {
+		topology = ShardRecord{Repo: repo, Keyspace: s.Restore.Keyspace, Shard: s.Restore.Shard}
+	}
+	if err := s.checkPrimary(ctx, topology); err != nil {
+		return nil, err
+	}
 	if s.Configure != nil {
 		if result, err := s.configure(ctx); result != nil || err != nil {
 			return result, err
 		}
 	}
 	opts := s.Restore
-	opts.Store.Repo = repo
-	if opts.Topology == nil {
-		opts.Topology = ShardRecord{Repo: repo, Keyspace: opts.Keyspace, Shard: opts.Shard}
-	}
-	if err := s.checkPrimary(ctx, opts.Topology); err != nil {
-		return nil, err
-	}
+	opts.Store.Repo, opts.Topology = repo, topology
 	restored, err := Restore(ctx, opts)
 	if restored == nil {
 		return nil, err
@@ -241,16 +242,14 @@ func (s *startupRun) try(ctx context.Context) (*StartupResult, error) {
 	return &StartupResult{Outcome: StartupRestored, Datadir: restored.Datadir, Restore: restored}, err
 }
 
-// checkPrimary refuses to end with a replica of nobody.
+// checkPrimary refuses to end with a replica of nobody. Whoever knows the
+// primary must answer before a defaults file is made, which would stay.
 func (s *startupRun) checkPrimary(ctx context.Context, topology Topology) error {
-	if s.Restore.Mode != ModeReplica {
-		return nil
-	}
 	primary, err := topology.Primary(ctx)
 	if err != nil {
 		return as(errUnreachable, err)
 	}
-	if primary.IsZero() {
+	if primary.IsZero() && s.Restore.Mode == ModeReplica {
 		err = hint.Wrap(refuse("no primary of %s/%s is known", s.Restore.Keyspace, s.Restore.Shard),
 			fmt.Sprintf("record it with \"shardseed primary set %s/%s HOST:PORT\"", s.Restore.Keyspace, s.Restore.Shard))
 	}
