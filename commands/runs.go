@@ -14,11 +14,11 @@ import (
 	"github.com/shardseed/shardseed/manifest"
 )
 
-// runNote is what the state folder keeps of the last backup or restore of each
-// shard and server on this host. It is for people and for monitoring.
+// runNote is what the state folder keeps of the last backup, restore and startup
+// that restored, of each shard and server on this host. It is for people and for monitoring.
 type runNote struct {
 	Type     string            `json:"type"`    // "run"
-	Command  string            `json:"command"` // backup or restore
+	Command  string            `json:"command"` // backup, restore or startup
 	Keyspace manifest.Keyspace `json:"keyspace"`
 	Shard    manifest.Shard    `json:"shard"`
 	Alias    string            `json:"tablet_alias,omitempty"` // of a backup

@@ -69,6 +69,12 @@ func TestServerScripts(t *testing.T) {
 					"stopreplica": stopReplica,
 					"configure":   configure,
 					"blocks":      runBlocks,
+
+					"initialize": initialize,
+					"follow":     follow,
+					"delay":      delay,
+					"promote":    promote,
+					"becomes":    becomes,
 				},
 			})
 		})
@@ -90,6 +96,7 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 	env.Setenv("PRIMARY", primary.Address)
 	env.Setenv("PRIMARY_CNF", primary.DefaultsFile)
 	env.Setenv("REPLICA", replica.DefaultsFile)
+	env.Setenv("REPLICA_ADDRESS", replica.Address)
 	env.Setenv("TARGET", target.DefaultsFile)
 	env.Setenv("MYSQLD", target.Program)
 	env.Setenv("TARGET_DATA", target.Datadir)

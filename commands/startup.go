@@ -71,14 +71,20 @@ func (r *run) startup(c *cli.Context) error {
 		r.tellStartup(opts.Restore, &mysqlbackup.StartupResult{Outcome: startupOff})
 		return nil
 	}
+	note := runNote{Command: c.Command.Name, Keyspace: opts.Restore.Keyspace, Shard: opts.Restore.Shard, Started: r.opts.Now().UTC()}
 	result, err := mysqlbackup.Startup(c.Context, opts)
 	r.out.End()
 	if result == nil {
+		r.noteRun(c.Context, opts.Restore.StateDir, note, err)
 		return err
 	}
 	r.tellStartup(opts.Restore, result)
 	if errors.Is(err, mysqlbackup.ErrPutBack) {
-		return &codedError{err, exitGoodNotPutBack}
+		err = &codedError{err, exitGoodNotPutBack}
+	}
+	if result.Restore != nil { // what did nothing has nothing to note
+		note.Backup = result.Restore.Manifest.Name.String()
+		r.noteRun(c.Context, opts.Restore.StateDir, note, err)
 	}
 	return err
 }

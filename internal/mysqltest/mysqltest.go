@@ -90,11 +90,18 @@ func New(tb testing.TB, flavor replication.Flavor, options Options) *Server {
 func Start(tb testing.TB, flavor replication.Flavor, options Options) *Server {
 	tb.Helper()
 	s := New(tb, flavor, options)
+	s.Initialize(tb)
+	s.Start(tb)
+	return s
+}
+
+// Initialize fills the empty data directory of a server that does not run: it
+// has an empty history then.
+func (s *Server) Initialize(tb testing.TB) {
+	tb.Helper()
 	if err := s.initialize(tb.Context()); err != nil {
 		tb.Fatalf("mysqltest: initialize %s: %v", s.Datadir, err)
 	}
-	s.Start(tb)
-	return s
 }
 
 // StartReplica returns a running replica of the primary that has caught up.
