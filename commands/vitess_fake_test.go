@@ -563,7 +563,8 @@ func initConfig(uid, port string) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(string(text), "\nport="+port+"\n") {
+	const documented = "17103"
+	if port != documented && !strings.Contains(string(text), "\nport="+port+"\n") {
 		return fmt.Errorf("port %s is not that of the test's server", port)
 	}
 	id := fmt.Sprintf("\nserver-id=%d\n", 1<<20+time.Now().UnixNano()%(1<<30))

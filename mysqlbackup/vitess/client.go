@@ -79,6 +79,8 @@ func explain(err *Error, c Client) error {
 		return hint.Wrap(err, "give the program with --vtctldclient")
 	case errors.Is(err.cause, context.Canceled):
 		return err
+	case strings.Contains(err.Message, "unknown flag"):
+		return hint.Wrap(err, "shardseed gives the flags of Vitess v24; for an older one, give a script with --vtctldclient that translates them")
 	case strings.Contains(err.Message, "DeadlineExceeded"), errors.Is(err.cause, context.DeadlineExceeded), err.Message == "":
 		return hint.Wrap(err, fmt.Sprintf("is vtctld up at %s? see --vtctld and --vtctld-timeout", c.Server))
 	}

@@ -95,6 +95,10 @@ func TestCallErrors(t *testing.T) {
 	if _, err := fake(t, "exit 0").Shard(ctx, "commerce", "0"); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("an empty answer: %v", err)
 	}
+	_, err = fake(t, "echo unknown flag: --action-timeout >&2; exit 1").Shard(ctx, "commerce", "0")
+	if hints := hint.Of(err); len(hints) != 1 || !strings.Contains(hints[0], "of Vitess v24") {
+		t.Errorf("an old client: %v, hints %q", err, hints)
+	}
 	_, err = Client{Program: "/nonexistent/vtctldclient", Timeout: time.Second}.Shard(ctx, "commerce", "0")
 	if err == nil {
 		t.Error("a program that is not there")
