@@ -63,6 +63,15 @@ simulate:
 kills: servers
 	go test -count=1 -timeout=60m -parallel=4 -run 'TestVitessScripts/killed' ./commands -all-kills
 
+# Every fault at every call of every command, and every power cut, with the files
+# of both flavors: hours. STRIDE=n tries each n-th case only.
+STRIDE ?= 1
+.PHONY: faults
+faults: servers
+	for flavor in mariadb mysql; do \
+		go test -count=1 -timeout=12h ./fuzz/faults -flavor $$flavor -stride $(STRIDE) -cut-stride $(STRIDE) || exit 1; \
+	done
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh

@@ -271,10 +271,14 @@ func (r *Reader) read(ctx context.Context, buf []byte, loc Location, size int64)
 		}
 	}
 	buf = sized(buf, int(size))
-	if err := readFull(file.blob, buf, loc.Offset); err != nil {
-		return nil, fmt.Errorf("read pack %s: %w", loc.Pack.Short(), err)
+	err = readFull(file.blob, buf, loc.Offset)
+	if err != nil {
+		err = fmt.Errorf("read pack %s: %w", loc.Pack.Short(), err)
 	}
-	return buf, nil
+	if errors.Is(err, ErrNotFound) { // it was open, and another host has removed it
+		err = &goneError{loc.Pack, err}
+	}
+	return buf, err
 }
 
 // unpack checks the frame at the start of stored and returns its content, in dst

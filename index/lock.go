@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/internal/durable"
 )
 
 const (
@@ -31,7 +33,9 @@ func lock(ctx context.Context, path string, tries int) (*os.File, error) {
 	ticker := time.NewTicker(busyPause)
 	defer ticker.Stop()
 	for try := 1; ; try++ {
-		err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+		err := durable.Uninterrupted(func() error {
+			return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart})
+		})
 		if err == nil {
 			return file, nil
 		}

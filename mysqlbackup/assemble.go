@@ -161,7 +161,7 @@ func (a *assembler) openFolder(folder string) (*os.Root, error) {
 func (a *assembler) makeDir(at place) error {
 	err := at.folder.Mkdir(at.rel, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		info, statErr := at.folder.Lstat(at.rel)
+		info, statErr := lstatIn(at.folder, at.rel)
 		if statErr == nil && info.IsDir() {
 			err = nil
 		}

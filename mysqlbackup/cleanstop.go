@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
@@ -30,27 +32,40 @@ func checkRedoFormat(l *layout) error {
 func proveCleanStop(l *layout) (manifest.CleanStop, error) {
 	proof := manifest.CleanStop{Signals: []string{"the system tablespace was not locked"}}
 	var r refusals
-	for _, path := range l.tempFiles {
-		if exists(path) {
+	removed := l.tempFiles
+	if l.flavor == replication.MariaDB {
+		removed = append(slices.Clone(removed), filepath.Join(l.datadir, "ddl_recovery.log"))
+	}
+	for _, path := range removed {
+		there, err := isThere(path)
+		if err != nil {
+			return proof, unprovable(err)
+		}
+		if there {
 			r.add("%s is there, which a shutdown removes", path)
 		}
 	}
 	left, err := leftInTemp(l.tempFolder)
-	r.addErr(err)
+	if err != nil {
+		return proof, unprovable(err)
+	}
 	if left != "" {
 		r.add("%s is there, which a shutdown empties", left)
 	}
-	if path := filepath.Join(l.datadir, "ddl_recovery.log"); l.flavor == replication.MariaDB && exists(path) {
-		r.add("%s is there, which a shutdown removes", path)
-	}
 	redo, err := innodb.ReadRedo(l.folders[rootRedo], l.flavor == replication.MariaDB)
 	switch {
+	case isOfSystem(err):
+		return proof, unprovable(err)
 	case err != nil:
 		r.addErr(err)
 	case !redo.Clean:
 		r.add("the redo log must be replayed: %s", redo.Why)
 	case l.flavor == replication.MySQL:
-		r.addErr(checkFlushLSN(l, redo.CheckpointLSN))
+		err := checkFlushLSN(l, redo.CheckpointLSN)
+		if isOfSystem(err) {
+			return proof, unprovable(err)
+		}
+		r.addErr(err)
 	}
 	if err := r.err(); err != nil {
 		return proof, hint.Wrap(fmt.Errorf("the server was not stopped in order: %w", err),
@@ -63,6 +78,17 @@ func proveCleanStop(l *layout) (manifest.CleanStop, error) {
 		proof.Signals = append(proof.Signals, "the flush LSN is that of the checkpoint")
 	}
 	return proof, nil
+}
+
+// isOfSystem tells errors of the system, which say nothing of how the server was
+// stopped, but for files that are missing.
+func isOfSystem(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+}
+
+func unprovable(err error) error {
+	return fmt.Errorf("see whether the server was stopped in order: %w", err)
 }
 
 // checkFlushLSN compares the LSN that MySQL writes into the system tablespace
@@ -100,9 +126,19 @@ func proveByPages(proof *manifest.CleanStop, files []manifest.File) error {
 	return nil
 }
 
+// exists tells whether something is at the path, as far as it can be seen.
 func exists(path string) bool {
+	there, _ := isThere(path)
+	return there
+}
+
+// isThere tells whether something is at the path.
+func isThere(path string) (bool, error) {
 	_, err := os.Lstat(path)
-	return err == nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // leftInTemp returns a file in the folder of temporary tablespaces, "" if

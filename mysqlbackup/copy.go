@@ -18,6 +18,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/direct"
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup/innodb"
@@ -326,7 +327,7 @@ func (f *fileCopy) done(leaf int, id cas.ID, report *innodb.Report) error {
 		return nil
 	}
 	var now syscall.Stat_t
-	err := syscall.Fstat(int(f.file.Fd()), &now)
+	err := durable.Uninterrupted(func() error { return syscall.Fstat(int(f.file.Fd()), &now) })
 	err = errors.Join(err, f.file.Close())
 	f.file = nil
 	if was := &f.src.stat; err == nil && (now.Size != was.Size || now.Mtim != was.Mtim || now.Ino != was.Ino || now.Dev != was.Dev) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -106,7 +107,7 @@ func (s *selector) take(path, root, base string) error {
 		return nil
 	}
 	f := sourceFile{root: root, path: path}
-	if err := syscall.Lstat(path, &f.stat); err != nil {
+	if err := durable.Uninterrupted(func() error { return syscall.Lstat(path, &f.stat) }); err != nil {
 		return fmt.Errorf("stat %s: %w", path, err)
 	}
 	f.rel = filepath.ToSlash(mustRel(base, path))

@@ -3,6 +3,7 @@ package mysqlbackup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 )
 
@@ -142,7 +144,7 @@ func (w *fileWrite) create(ctx context.Context, reader *cas.Reader, inPlace bool
 		}
 	}
 	if !w.entry.Sparse && w.entry.Size > 0 {
-		err = unix.Fallocate(int(w.file.Fd()), 0, 0, w.entry.Size)
+		err = w.allocate(0, 0, w.entry.Size)
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
 			err = nil
 		}
@@ -151,6 +153,15 @@ func (w *fileWrite) create(ctx context.Context, reader *cas.Reader, inPlace bool
 		err = w.file.Truncate(w.entry.Size)
 	}
 	return err
+}
+
+// allocate is fallocate(2).
+func (w *fileWrite) allocate(mode uint32, start, length int64) error {
+	err := durable.Uninterrupted(func() error { return unix.Fallocate(int(w.file.Fd()), mode, start, length) })
+	if err != nil {
+		return fmt.Errorf("allocate %d bytes: %w", length, err)
+	}
+	return nil
 }
 
 func (w *fileWrite) finish(t *target) error {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 )
 
@@ -58,7 +59,7 @@ func (t *target) withholdRedo() error {
 	}
 	for _, path := range paths {
 		there := filepath.Join(t.withheldFolder(), filepath.Base(path))
-		if err := errors.Join(os.RemoveAll(there), unix.Rename(path, there)); err != nil {
+		if err := errors.Join(os.RemoveAll(there), rename(path, there)); err != nil {
 			return err
 		}
 	}
@@ -114,7 +115,7 @@ func (p pruner) pruneBelow(path string) error {
 }
 
 func (p pruner) prune(root *os.Root, rel string) error {
-	info, err := root.Lstat(rel)
+	info, err := lstatIn(root, rel)
 	if err != nil {
 		return err
 	}
@@ -158,7 +159,7 @@ func isOverwritable(info fs.FileInfo) bool {
 // the page cache has of it is dropped, once it is on the disk: what counts is
 // what the disk gives back, after a power cut too.
 func (w *fileWrite) openOld() error {
-	was, err := w.folder.Lstat(w.rel)
+	was, err := lstatIn(w.folder, w.rel)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -270,7 +271,7 @@ func (w *fileWrite) clear(start, length int64) error {
 	if w.entry.Sparse {
 		mode = unix.FALLOC_FL_PUNCH_HOLE
 	}
-	err := unix.Fallocate(int(w.file.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, start, length)
+	err := w.allocate(mode|unix.FALLOC_FL_KEEP_SIZE, start, length)
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}
@@ -282,4 +283,13 @@ func (w *fileWrite) clear(start, length int64) error {
 		}
 	}
 	return nil
+}
+
+// lstatIn is root.Lstat, which signals interrupt.
+func lstatIn(root *os.Root, rel string) (info fs.FileInfo, err error) {
+	err = durable.Uninterrupted(func() error {
+		info, err = root.Lstat(rel)
+		return err
+	})
+	return info, err
 }

@@ -93,7 +93,7 @@ func journalPath(stateDir, datadir string) string {
 func flock(file *os.File) error {
 	const tries, pause = 10, 50 * time.Millisecond
 	for try := 1; ; try++ {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := durable.Uninterrupted(func() error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 		if !errors.Is(err, unix.EWOULDBLOCK) || try == tries {
 			return err
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/internal/durable"
 )
 
 // spaceLock is a write lock on the first file of the system tablespace, which
@@ -41,7 +43,7 @@ func lockSpace(ctx context.Context, path string) (*spaceLock, error) {
 	}
 	err = poll(ctx, "the lock on "+path, lockWait, func(context.Context) (bool, error) {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
-		err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
+		err := durable.Uninterrupted(func() error { return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock) })
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return false, nil
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/replication"
 )
 
 func TestMarker(t *testing.T) {
@@ -172,5 +173,17 @@ func TestReleaseOverOther(t *testing.T) {
 	place := &target{layout: &layout{folders: map[string]string{rootRedo: f.dir}}}
 	if err := place.checkRelease(); err == nil || !strings.Contains(err.Error(), "somebody has made "+f.dir+"/ib_logfile0") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A restore that was killed before its first mark had its name is in nobody's way.
+func TestUnbornMarker(t *testing.T) {
+	f := newFolders(t)
+	at := &target{layout: f.layout(t, replication.MariaDB)}
+	tree(t, f.data, ".tmp-123", "t/.tmp-1", "other")
+	for name, want := range map[string]bool{".tmp-123": true, "t/.tmp-1": false, "other": false, "t": false} {
+		if got := at.isUnborn(filepath.Join(f.data, name)); got != want {
+			t.Errorf("%s: got %t, want %t", name, got, want)
+		}
 	}
 }

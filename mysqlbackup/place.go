@@ -36,6 +36,9 @@ func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
 		return err
 	}
 	unfinished := t.isPartial()
+	if !slices.ContainsFunc(inTheWay, func(path string) bool { return !t.isUnborn(path) }) {
+		unfinished = true // it was killed before it could say so
+	}
 	if len(inTheWay) > 0 && !opts.Force && !opts.InPlace && !unfinished {
 		return hint.Wrap(refuse("%s is not empty (%s)", filepath.Dir(inTheWay[0]), some(inTheWay)),
 			fmt.Sprintf("give empty folders, or --force to delete what is there, or --delta to keep what is in the backup, or --force --keep-old to move it to %s…", asideOf(t.layout.datadir)))
@@ -53,6 +56,12 @@ func (t *target) checkPlace(opts *RestoreOptions, files []manifest.File) error {
 	}
 	t.freed = freed
 	return t.checkRoom(files, freed)
+}
+
+// isUnborn tells the file that was to become the mark of a restore.
+func (t *target) isUnborn(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && filepath.Dir(path) == t.layout.datadir && durable.IsTemporary(filepath.Base(path)) && info.Mode().IsRegular() && info.Size() <= maxMarker
 }
 
 // setWritten notes what a restore writes into external folders: files of others
@@ -135,7 +144,11 @@ func (t *target) occupied() ([]string, error) {
 		paths = append(paths, more...)
 	}
 	for _, path := range t.written {
-		if exists(path) && !isBelow(t.layout.datadir, path) {
+		there, err := isThere(path)
+		if err != nil {
+			return nil, fmt.Errorf("look for old files: %w", err)
+		}
+		if there && !isBelow(t.layout.datadir, path) {
 			paths = append(paths, path)
 		}
 	}
@@ -263,7 +276,7 @@ func (t *target) checkSizes(files []manifest.File, freed map[uint64]int64, sizeO
 	}
 	for device, folder := range where {
 		var stat unix.Statfs_t
-		if err := unix.Statfs(folder, &stat); err != nil {
+		if err := durable.Uninterrupted(func() error { return unix.Statfs(folder, &stat) }); err != nil {
 			return fmt.Errorf("look for room in %s: %w", folder, err)
 		}
 		if room := int64(stat.Bavail)*int64(stat.Bsize) + freed[device]; room < need[device] {
@@ -277,7 +290,7 @@ func (t *target) checkSizes(files []manifest.File, freed map[uint64]int64, sizeO
 // nearest one above it that does, and its device.
 func deviceOf(folder string) (string, uint64, error) {
 	var stat syscall.Stat_t
-	err := syscall.Stat(folder, &stat)
+	err := durable.Uninterrupted(func() error { return syscall.Stat(folder, &stat) })
 	if errors.Is(err, fs.ErrNotExist) && folder != "/" {
 		return deviceOf(filepath.Dir(folder))
 	}
@@ -310,7 +323,8 @@ func checkMovable(paths []string) error {
 // mountOf identifies the mount that a folder lies in.
 func mountOf(folder string) ([2]uint64, error) {
 	var stat unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, folder, 0, unix.STATX_MNT_ID, &stat); err != nil {
+	err := durable.Uninterrupted(func() error { return unix.Statx(unix.AT_FDCWD, folder, 0, unix.STATX_MNT_ID, &stat) })
+	if err != nil {
 		return [2]uint64{}, fmt.Errorf("stat %s: %w", folder, err)
 	}
 	return [2]uint64{stat.Mnt_id, unix.Mkdev(stat.Dev_major, stat.Dev_minor)}, nil // kernels before 5.8 leave the first at 0
@@ -328,6 +342,7 @@ func (t *target) clear(opts *RestoreOptions) (moved []string, err error) {
 		if err := unmark(t.layout.datadir); err != nil {
 			return nil, err
 		}
+		paths = slices.DeleteFunc(paths, func(path string) bool { return path == filepath.Join(t.layout.datadir, markerName) })
 	}
 	if opts.KeepOld && !partial {
 		moved, err = t.moveAside(paths, "."+opts.Now().UTC().Format("20060102150405"))
@@ -371,7 +386,7 @@ func (t *target) remove(paths []string) error {
 		}
 		if filepath.Base(path) == "#innodb_redo" { // MySQL starts if it is empty, not if it is gone
 			gone := path + leaving
-			if err := errors.Join(os.RemoveAll(gone), unix.Rename(path, gone)); err != nil {
+			if err := errors.Join(os.RemoveAll(gone), rename(path, gone)); err != nil {
 				return fmt.Errorf("remove what is in the way: %w", err)
 			}
 			path = gone
@@ -394,8 +409,8 @@ func (t *target) moveAside(paths []string, stamp string) ([]string, error) {
 			}
 			moved = append(moved, aside)
 		}
-		if err := unix.Rename(path, filepath.Join(aside, filepath.Base(path))); err != nil {
-			return moved, fmt.Errorf("move %s to %s: %w", path, aside, err)
+		if err := rename(path, filepath.Join(aside, filepath.Base(path))); err != nil {
+			return moved, fmt.Errorf("move old files aside: %w", err)
 		}
 	}
 	return moved, nil

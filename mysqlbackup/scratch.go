@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 )
 
@@ -60,7 +61,7 @@ func newScratch(parent string) (*scratch, error) {
 
 // tryLock locks the file unless somebody else has.
 func tryLock(file *os.File) (bool, error) {
-	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err := durable.Uninterrupted(func() error { return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return false, nil
 	}

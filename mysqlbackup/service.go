@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 )
 
@@ -159,7 +160,7 @@ func ownerOf(folder string) (*syscall.Credential, error) {
 		return nil, nil
 	}
 	var stat syscall.Stat_t
-	if err := syscall.Stat(folder, &stat); err != nil {
+	if err := durable.Uninterrupted(func() error { return syscall.Stat(folder, &stat) }); err != nil {
 		return nil, fmt.Errorf("stat %s: %w", folder, err)
 	}
 	if stat.Uid == 0 {

@@ -158,11 +158,17 @@ func (i Instance) datadir() (string, error) {
 
 // flavorOf tells by its files which server a data directory belongs to.
 func flavorOf(datadir string) (replication.Flavor, error) {
-	switch {
-	case exists(filepath.Join(datadir, "mysql.ibd")):
-		return replication.MySQL, nil
-	case exists(filepath.Join(datadir, "aria_log_control")), exists(filepath.Join(datadir, "mysql", "global_priv.MAD")):
-		return replication.MariaDB, nil
+	for _, sign := range []struct {
+		file   string
+		flavor replication.Flavor
+	}{{"mysql.ibd", replication.MySQL}, {"aria_log_control", replication.MariaDB}, {"mysql/global_priv.MAD", replication.MariaDB}} {
+		there, err := isThere(filepath.Join(datadir, sign.file))
+		if err != nil {
+			return "", fmt.Errorf("find out whose data directory %s is: %w", datadir, err)
+		}
+		if there {
+			return sign.flavor, nil
+		}
 	}
 	return "", refuse("%s is no data directory of MySQL 8 or later, or MariaDB: neither mysql.ibd nor mysql/global_priv.MAD is there", datadir)
 }

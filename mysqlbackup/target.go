@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -64,8 +66,11 @@ func newTarget(ctx context.Context, opts *RestoreOptions) (*target, error) {
 func (t *target) setOwner(name string) error {
 	t.uid, t.gid = os.Geteuid(), os.Getegid()
 	var stat syscall.Stat_t
-	if err := syscall.Stat(t.layout.datadir, &stat); err == nil {
+	switch err := durable.Uninterrupted(func() error { return syscall.Stat(t.layout.datadir, &stat) }); {
+	case err == nil:
 		t.uid, t.gid = int(stat.Uid), int(stat.Gid)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("find the owner of %s: %w", t.layout.datadir, err)
 	}
 	what := "--owner"
 	if name == "" && t.uid == 0 {
@@ -115,8 +120,8 @@ func (t *target) checkIdle(ctx context.Context, socket string) error {
 	if isListening(ctx, socket) {
 		return hint.Wrap(refuse("a server listens at %s", socket), stop)
 	}
-	if !exists(t.layout.systemFiles[0]) {
-		return nil
+	if there, err := isThere(t.layout.systemFiles[0]); !there {
+		return err
 	}
 	lock, err := lockSpace(ctx, t.layout.systemFiles[0])
 	if err != nil {

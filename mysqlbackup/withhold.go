@@ -40,7 +40,12 @@ func (t *target) checkRelease() error {
 		return err
 	}
 	for _, path := range paths {
-		if there := t.releasedPath(path); exists(there) {
+		there := t.releasedPath(path)
+		taken, err := isThere(there)
+		if err != nil {
+			return err
+		}
+		if taken {
 			return hint.Wrap(fmt.Errorf("somebody has made %s while files were restored", there), "let nobody start a server meanwhile, and run the same restore again")
 		}
 	}
@@ -73,8 +78,8 @@ func (t *target) release() error {
 		return err
 	}
 	for _, path := range paths {
-		if err := unix.Rename(path, t.releasedPath(path)); err != nil {
-			return fmt.Errorf("move the redo log from %s to its place: %w", path, err)
+		if err := rename(path, t.releasedPath(path)); err != nil {
+			return fmt.Errorf("move the redo log to its place: %w", err)
 		}
 	}
 	if err := syncFolder(t.layout.folders[rootRedo]); err != nil {
@@ -107,5 +112,14 @@ func syncDevice(folder string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(unix.Syncfs(int(file.Fd())), file.Close())
+	return errors.Join(durable.Uninterrupted(func() error { return unix.Syncfs(int(file.Fd())) }), file.Close())
+}
+
+// rename renames a file or folder. Its callers sync the folders.
+func rename(from, to string) error {
+	err := durable.Uninterrupted(func() error { return unix.Rename(from, to) })
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
 }

@@ -31,6 +31,7 @@ const (
 // Backend is a folder of blobs.
 type Backend struct {
 	root   string
+	folder fs.FileInfo // what root was; nil: not known
 	system durable.System
 
 	mu      sync.Mutex      // guards durable; held while folders are made
@@ -52,7 +53,9 @@ func New(root string) (*Backend, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open %s: not a folder: %w", root, cas.ErrNoRepository)
 	}
-	return newBackend(root, durable.New(durable.Below(root))), nil
+	b := newBackend(root, durable.New(durable.Below(root)))
+	b.folder = info
+	return b, nil
 }
 
 // Create opens the folder and makes it first if it is missing.
@@ -64,7 +67,9 @@ func Create(root string) (*Backend, error) {
 	if err := durable.New(durable.OS()).MkdirAll(root, dirPerm); err != nil {
 		return nil, err
 	}
-	return newBackend(root, durable.New(durable.Below(root))), nil
+	b := newBackend(root, durable.New(durable.Below(root)))
+	b.folder, err = os.Stat(root)
+	return b, err
 }
 
 func newBackend(root string, system durable.System) *Backend {
@@ -149,31 +154,54 @@ func (b *Backend) Open(ctx context.Context, name string) (cas.BlobReader, error)
 	if err := errors.Join(ctx.Err(), cas.CheckName(name)); err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(b.root)
+	var file *os.File
+	var size int64
+	err := durable.Current(func() (err error) {
+		file, size, err = b.open(name)
+		return err
+	})
 	if err != nil {
-		return nil, notFound(name, err)
-	}
-	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // nobody may write to a pipe
-	if err != nil {
-		err = explain(root, name, err)
-	}
-	if err := errors.Join(err, root.Close()); err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	return &reader{backend: b, name: name, size: size, file: file}, nil
+}
+
+// open opens a file and tells its size.
+func (b *Backend) open(name string) (file *os.File, size int64, err error) {
+	file, err = b.openIn(name, os.O_RDONLY|unix.O_NONBLOCK) // nobody may write to a pipe
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &cas.CorruptError{Name: name, Reason: "it is not a regular file"}
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, 0, errors.Join(err, file.Close())
 	}
-	return &reader{f, info.Size()}, nil
+	return file, info.Size(), nil
+}
+
+// openIn opens a file or folder below the root.
+func (b *Backend) openIn(name string, flags int) (*os.File, error) {
+	root, err := os.OpenRoot(b.root)
+	if err != nil {
+		return nil, b.notFound(name, err)
+	}
+	file, err := root.OpenFile(name, flags, 0)
+	if err != nil {
+		err = b.explain(root, name, err)
+	}
+	if err = errors.Join(err, root.Close()); err != nil && file != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, err
 }
 
 // explain says what an error of opening a name below the root means. A link that
 // leads out of the root, or nowhere, stands where a blob or a folder should: no
 // program of ours makes links.
-func explain(root *os.Root, name string, err error) error {
+func (b *Backend) explain(root *os.Root, name string, err error) error {
 	if strings.Contains(err.Error(), "path escapes from parent") { // os does not export it
 		return &cas.CorruptError{Name: name, Reason: "it is a link, or below one, that leads out of the repository"}
 	}
@@ -183,29 +211,107 @@ func explain(root *os.Root, name string, err error) error {
 	if info, statErr := root.Lstat(name); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return &cas.CorruptError{Name: name, Reason: "it is a link that leads nowhere"}
 	}
-	return notFound(name, err)
+	return b.notFound(name, err)
 }
 
 // notFound makes the system's word for a missing file cas's.
-func notFound(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", name, cas.ErrNotFound)
+func (b *Backend) notFound(name string, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	if err := b.checkRoot(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, cas.ErrNotFound)
+}
+
+// checkRoot verifies that the root is still the folder that was opened: what is
+// missing there is not missing for good if the file system was unmounted
+// meanwhile.
+func (b *Backend) checkRoot() error {
+	if b.folder == nil {
+		return nil
+	}
+	var now fs.FileInfo
+	err := durable.Current(func() (err error) {
+		now, err = os.Stat(b.root)
+		return err
+	})
+	if err == nil && !os.SameFile(b.folder, now) {
+		err = fmt.Errorf("%s is another folder than before", b.root)
+	}
+	if err != nil {
+		return fmt.Errorf("the repository has gone, or was unmounted: %v", err) // no ErrNotExist: nothing is known to be missing
+	}
+	return nil
 }
 
 // reader is an open file and its size.
 type reader struct {
-	*os.File
-	size int64
+	backend *Backend
+	name    string
+	size    int64
+
+	mu   sync.RWMutex // guards file; held for reading while the file is used
+	file *os.File
 }
 
 // Size implements cas.BlobReader.
 func (r *reader) Size() int64 { return r.size }
 
+// ReadAt implements io.ReaderAt. On a network file system a file that another
+// host has removed is stale: then there is none of that name, and the error is a
+// cas.ErrNotFound. After a server's restart it may be stale too, and be there.
+func (r *reader) ReadAt(buf []byte, offset int64) (n int, err error) {
+	err = durable.Current(func() error {
+		var from *os.File
+		if n, from, err = r.readAt(buf, offset); errors.Is(err, unix.ESTALE) {
+			return errors.Join(err, r.reopen(from))
+		}
+		return err
+	})
+	return n, r.backend.notFound(r.name, err)
+}
+
+func (r *reader) readAt(buf []byte, offset int64) (int, *os.File, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n, err := r.file.ReadAt(buf, offset)
+	return n, r.file, err
+}
+
+// reopen takes another file in place of the one that is stale, unless somebody
+// has.
+func (r *reader) reopen(stale *os.File) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file != stale {
+		return nil
+	}
+	file, size, err := r.backend.open(r.name)
+	if err != nil {
+		return err
+	}
+	if size != r.size {
+		return errors.Join(fmt.Errorf("%s was %d bytes long, and is %d now", file.Name(), r.size, size), file.Close())
+	}
+	r.file = file
+	_ = stale.Close() // it was read only
+	return nil
+}
+
+// Close implements io.Closer.
+func (r *reader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.file.Close()
+}
+
 // Expect implements cas.BlobReader.
 func (r *reader) Expect(offset, size int64) {
-	_ = unix.Fadvise(int(r.Fd()), offset, size, unix.FADV_WILLNEED) // advice only
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_ = unix.Fadvise(int(r.file.Fd()), offset, size, unix.FADV_WILLNEED) // advice only
 }
 
 // Remove implements cas.Backend. The folder is synced also if the blob is gone:
@@ -219,7 +325,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		err = b.system.SyncDir(b.path(path.Dir(name)))
 	}
 	if errors.Is(err, fs.ErrNotExist) { // the folder is not there either
-		return nil
+		return b.checkRoot()
 	}
 	return err
 }
@@ -233,7 +339,11 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 	if !fs.ValidPath(dir) {
 		return nil, fmt.Errorf("folder name %q is not valid", dir)
 	}
-	found, err := b.readDir(dir)
+	var found []fs.DirEntry
+	err := durable.Current(func() (err error) {
+		found, err = b.readDir(dir)
+		return err
+	})
 	if errors.Is(err, cas.ErrNotFound) {
 		return nil, nil
 	}
@@ -251,15 +361,8 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 
 // readDir returns all names in a folder, sorted.
 func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
-	root, err := os.OpenRoot(b.root)
+	folder, err := b.openIn(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK)
 	if err != nil {
-		return nil, notFound(dir, err)
-	}
-	folder, err := root.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		err = explain(root, dir, err)
-	}
-	if err := errors.Join(err, root.Close()); err != nil {
 		return nil, err
 	}
 	found, err := folder.ReadDir(-1)

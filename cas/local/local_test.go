@@ -208,3 +208,31 @@ func TestTwoProcesses(t *testing.T) {
 		t.Errorf("commit: %v", err)
 	}
 }
+
+// TestRootGone moves the root away, and puts an empty folder there as an unmount
+// does: nothing is missing or empty then, it is unknown.
+func TestRootGone(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	b, err := Create(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Put(t.Context(), "folder/blob", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(root, root+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := b.Open(t.Context(), "folder/blob"); err == nil || errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("open: got %v, want an error that is no ErrNotFound", err)
+		}
+		if entries, err := b.List(t.Context(), "folder"); err == nil {
+			t.Errorf("list: got %v, want an error", entries)
+		}
+		if err := b.Remove(t.Context(), "folder/blob"); err == nil {
+			t.Error("remove: no error")
+		}
+		_ = os.Mkdir(root, 0o750) // the second time it is there
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shardseed/shardseed/internal/durable"
 )
 
 // networkDelay is after how long a host at the latest sees what another has
@@ -18,7 +20,7 @@ const networkDelay = 60 * time.Second
 // a minute.
 func VisibilityDelay(root string) (time.Duration, error) {
 	var stat unix.Statfs_t
-	if err := unix.Statfs(root, &stat); err != nil {
+	if err := durable.Uninterrupted(func() error { return unix.Statfs(root, &stat) }); err != nil {
 		return 0, fmt.Errorf("find out the file system of %s: %w", root, err)
 	}
 	return delayOf(uint32(stat.Type)), nil

@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Calls are the calls that change a file system, so that tests can watch them
@@ -34,6 +36,13 @@ type File interface {
 	Name() string
 	Sync() error
 }
+
+// temporary is what names of files begin with that have no final name yet.
+const temporary = ".tmp-"
+
+// IsTemporary tells the name of a file that has no final name yet, or was never
+// given one because its writer was killed.
+func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
 // System publishes files through its calls. Safe for concurrent use.
 type System struct{ calls Calls }
@@ -66,12 +75,12 @@ func Below(root string) Calls {
 		Rename: func(from, to string) error { return b.two(from, to, (*os.Root).Rename) },
 		Remove: func(path string) error { return b.do(path, (*os.Root).Remove) },
 		SyncDir: func(dir string) error {
-			return b.do(dir, func(r *os.Root, name string) error {
-				f, err := r.Open(name)
-				if err != nil {
+			return syncOpened(func() (f *os.File, err error) {
+				err = b.do(dir, func(r *os.Root, name string) (err error) {
+					f, err = r.Open(name)
 					return err
-				}
-				return errors.Join(f.Sync(), f.Close())
+				})
+				return f, err
 			})
 		},
 	}
@@ -92,7 +101,7 @@ func (b below) do(path string, fn func(r *os.Root, name string) error) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	return fn(r, name)
+	return Uninterrupted(func() error { return fn(r, name) })
 }
 
 func (b below) two(from, to string, fn func(r *os.Root, from, to string) error) error {
@@ -117,7 +126,16 @@ func (b below) createTemp(dir, pattern string) (File, error) {
 }
 
 func syncDir(dir string) error {
-	f, err := os.Open(dir)
+	return syncOpened(func() (*os.File, error) { return os.Open(dir) })
+}
+
+// syncOpened opens a folder and syncs it, once.
+func syncOpened(open func() (*os.File, error)) error {
+	var f *os.File
+	err := Current(func() (err error) {
+		f, err = open()
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -206,7 +224,7 @@ type Staged struct {
 // Stage starts a file under a temporary name in dir, which lies on the file
 // system of the final name.
 func (s System) Stage(dir string, perm fs.FileMode) (*Staged, error) {
-	file, err := s.calls.CreateTemp(dir, ".tmp-*")
+	file, err := s.calls.CreateTemp(dir, temporary+"*")
 	if err != nil {
 		return nil, err
 	}
@@ -283,4 +301,30 @@ func sameFile(a, b string) bool {
 	infoA, errA := os.Stat(a)
 	infoB, errB := os.Stat(b)
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// Uninterrupted makes a call until no signal interrupts it. Those of package os
+// do so by themselves.
+func Uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// staleTries bounds how often a call is made that says ESTALE.
+const staleTries = 3
+
+// Current makes a call that finds a file or folder by its name, again if it is
+// stale: what a host knows of a network file system may be out of date, and the
+// next look is not. What was written must not be tried again.
+func Current(call func() error) error {
+	var err error
+	for range staleTries {
+		if err = call(); !errors.Is(err, unix.ESTALE) {
+			break
+		}
+	}
+	return err
 }

@@ -1,0 +1,170 @@
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	stride    = flag.Int("stride", 251, "of the cases try each of this number only")
+	cutStride = flag.Int("cut-stride", 7, "of the power cuts try each of this number only")
+	flavor    = flag.String("flavor", "mariadb", "whose files")
+)
+
+// fault is what happens to one call.
+type fault struct {
+	name string
+	verdict
+	to func(c *call) bool // the calls that it can happen to
+	// harmless faults must not be noticed.
+	harmless func(c *call) bool
+}
+
+func never(*call) bool  { return false }
+func always(*call) bool { return true }
+
+func takesRoom(c *call) bool {
+	switch c.name {
+	case "write", "sync", "allocate", "truncate", "mkdir", "link", "rename", "symlink", "begin to sync":
+		return true
+	}
+	return c.name == "open" && c.creates
+}
+
+func (c *call) reads() bool { return !c.changes && c.name != "lock" && c.name != "close" }
+
+// inRoot tells calls on the repository.
+func (c *call) inRoot() bool { return c.path == "root" || strings.HasPrefix(c.path, "root/") }
+
+func faults() []fault {
+	return []fault{
+		{"kill", verdict{kill: true}, always, never},
+		{"EIO", verdict{errno: unix.EIO}, always, never},
+		{"EIO after the effect", verdict{errno: unix.EIO, after: true}, func(c *call) bool { return c.changes }, never},
+		{"ENOSPC", verdict{errno: unix.ENOSPC}, takesRoom, never},
+		{"EDQUOT", verdict{errno: unix.EDQUOT}, takesRoom, never},
+		{"ESTALE", verdict{errno: unix.ESTALE}, always, func(c *call) bool { return c.inRoot() && c.reads() }},
+		{"EINTR", verdict{errno: unix.EINTR}, func(c *call) bool { return c.name != "close" }, always},
+		{"short", verdict{short: true}, func(c *call) bool { return c.moves > 0 }, always},
+	}
+}
+
+// TestFaults disturbs each command at each of its calls, once.
+func TestFaults(t *testing.T) {
+	f := newFixture(t, scratch(t))
+	var cases atomic.Int64
+	t.Run("commands", func(t *testing.T) {
+		for _, sc := range scenarios() {
+			t.Run(sc.name, func(t *testing.T) {
+				t.Parallel()
+				s := newStage(t, f, sc)
+				cases.Add(int64(s.disturb(t)))
+			})
+		}
+	})
+	t.Logf("%d cases", cases.Load())
+}
+
+// disturb runs all cases of a command, but for those that the stride leaves out.
+func (s *stage) disturb(t *testing.T) int {
+	calls := s.record(t)
+	tried := 0
+	for i, f := range faults() {
+		for n := 1; n <= len(calls); n++ {
+			if (n*len(faults())+i)%*stride != 0 {
+				continue
+			}
+			tried++
+			s.try(t, f, n)
+		}
+	}
+	return tried
+}
+
+// record runs the command undisturbed.
+func (s *stage) record(t *testing.T) []string {
+	w := s.fresh(t)
+	var calls []string
+	o := s.trace(t, w, func(c *call) verdict {
+		calls = append(calls, c.String())
+		return verdict{}
+	})
+	if wrong := s.verify(t, w, o); o.code != 0 || len(wrong) > 0 {
+		t.Fatalf("undisturbed: %+v\n%s", o, strings.Join(wrong, "\n"))
+	}
+	s.drop(t, w)
+	return calls
+}
+
+func (s *stage) drop(t *testing.T, w *world) {
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *stage) trace(t *testing.T, w *world, decide func(*call) verdict) outcome {
+	tr := &tracer{watched: w.dir, args: s.args(s, w), env: []string{clockVariable + "=0s"}, decide: decide}
+	o, err := tr.run(filepath.Join(s.dir, "output"))
+	if err != nil {
+		t.Fatalf("trace: %v", err)
+	}
+	return o
+}
+
+// try disturbs the n-th call, or the first after it that the fault can happen to.
+func (s *stage) try(t *testing.T, f fault, n int) {
+	w := s.fresh(t)
+	var hit *call
+	count := 0
+	o := s.trace(t, w, func(c *call) verdict {
+		count++
+		if count < n || hit != nil || !f.to(c) {
+			return verdict{}
+		}
+		hit = c
+		return f.verdict
+	})
+	if hit == nil {
+		s.drop(t, w)
+		return
+	}
+	var wrong []string
+	if f.harmless(hit) && o.code != 0 {
+		wrong = append(wrong, "it should have gone on")
+	}
+	wrong = append(wrong, f.told(w, hit, o)...)
+	wrong = append(wrong, s.verify(t, w, o)...)
+	if len(wrong) > 0 {
+		t.Errorf("%s at call %d, %q: %+v\n\t%s", f.name, n, hit, o, strings.Join(wrong, "\n\t"))
+	}
+	s.drop(t, w)
+}
+
+// told verifies that a failure is told: what failed, with what, and how.
+func (f *fault) told(w *world, c *call, o outcome) []string {
+	var wrong []string
+	if o.code == 0 || f.kill || f.errno == 0 {
+		return nil
+	}
+	text := o.stderr
+	if o.code == 12 && strings.HasPrefix(o.stdout, "pack ") { // a check tells on standard output what it can't read
+		text, o.code = o.stdout, 1
+	}
+	if !strings.Contains(text, f.errno.Error()) && (!f.after || c.name != "remove") { // what has been removed can't be found then
+		wrong = append(wrong, fmt.Sprintf("it does not say %q", f.errno.Error()))
+	}
+	if name := filepath.Base(w.in(c.path)); !strings.Contains(text, name) && (c.another == "" || !strings.Contains(text, filepath.Base(c.another))) {
+		wrong = append(wrong, fmt.Sprintf("it does not name %q", name))
+	}
+	if o.code != 1 {
+		wrong = append(wrong, fmt.Sprintf("the exit code is %d", o.code))
+	}
+	return wrong
+}

@@ -1,0 +1,313 @@
+package faults
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// scenario is a command that is disturbed.
+type scenario struct {
+	name string
+	make func(s *stage, t *testing.T, w *world) // brings a world that has nothing to where the command begins
+	args func(s *stage, w *world) []string
+	// done returns what is missing if the command says that it has succeeded.
+	done func(s *stage, w *world) string
+	// already is what the command says if there is nothing left to be done; "":
+	// it always succeeds.
+	already string
+	writes  bool // into the target: a run that fails leaves it as it was, or marked
+	forgets bool // the first backup
+	adds    bool // a backup
+	cleans  bool // what is left is collected at the end
+	lists   bool // all backups, on standard output
+}
+
+// stage is a scenario's world as it is before the command, and what is known of it.
+type stage struct {
+	scenario
+	fixture *fixture
+	world   *world
+	before  []listed
+	target  tree           // before the command
+	days    map[string]int // of backups
+	golden  [2]tree        // what restores of the days' files give
+	dir     string
+	made    int
+}
+
+// When the commands run, seen from now. A new backup is of the second day.
+const (
+	monthAgo  = -30 * 24 * time.Hour
+	weekAgo   = -7 * 24 * time.Hour
+	afterward = time.Hour // when a command is run again
+	newDay    = 1
+)
+
+// scenarios are the commands of the matrix.
+func scenarios() []scenario {
+	return []scenario{
+		{name: "init", make: (*stage).noRoot, args: plain("init"), done: (*stage).isSound, already: "already"},
+		{name: "backup", make: (*stage).noBackups, args: (*stage).backupArgs, done: (*stage).hasMore, adds: true, cleans: true},
+		{name: "backup of a changed server", make: (*stage).oneBackup, args: (*stage).backupArgs, done: (*stage).hasMore, adds: true, cleans: true},
+		{name: "restore", make: (*stage).twoBackups, args: restore(), done: (*stage).isRestored, already: "is not empty", writes: true},
+		{name: "restore --force", make: (*stage).oldTarget, args: restore("--force"), done: (*stage).isRestored, writes: true},
+		{name: "restore --force --keep-old", make: (*stage).oldTarget, args: restore("--force", "--keep-old"), done: (*stage).isRestored, writes: true},
+		{name: "restore --delta", make: (*stage).oldTarget, args: restore("--delta"), done: (*stage).isRestored, writes: true},
+		{name: "rm", make: (*stage).twoBackups, args: (*stage).removeArgs, done: (*stage).isGone, already: "no such backup", forgets: true, cleans: true},
+		{name: "forget", make: (*stage).twoBackups, args: plain("forget", shard, "--keep-last", "1"), done: (*stage).isGone, forgets: true, cleans: true},
+		{name: "prune", make: (*stage).removed, args: plain("prune", "--max-unused", "0%", "--wait", "0s"), done: (*stage).isSound},
+		{name: "reindex", make: (*stage).twoBackups, args: plain("reindex"), done: (*stage).isSound},
+		{name: "check --read-data", make: (*stage).twoBackups, args: plain("check", "--read-data"), done: (*stage).isSound},
+		{name: "list", make: (*stage).twoBackups, args: plain("list", shard), done: (*stage).isSound, lists: true},
+	}
+}
+
+func plain(args ...string) func(*stage, *world) []string {
+	return func(_ *stage, w *world) []string { return w.everywhere(args...) }
+}
+
+func restore(flags ...string) func(*stage, *world) []string {
+	return func(_ *stage, w *world) []string { return w.restoreArgs(w.in("my.cnf"), flags...) }
+}
+
+func (s *stage) backupArgs(w *world) []string { return w.backupArgs() }
+func (s *stage) removeArgs(w *world) []string { return w.everywhere("rm", shard, s.before[0].Name) }
+
+func (s *stage) noRoot(t *testing.T, w *world) {
+	if err := os.RemoveAll(w.in("root")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *stage) noBackups(t *testing.T, w *world) { w.source(t, newDay) }
+
+func (s *stage) oneBackup(t *testing.T, w *world) {
+	s.backup(t, w, 0, monthAgo)
+	w.source(t, newDay)
+}
+
+func (s *stage) twoBackups(t *testing.T, w *world) {
+	s.backup(t, w, 0, monthAgo)
+	s.backup(t, w, 1, weekAgo)
+}
+
+// removed has removed the first backup.
+func (s *stage) removed(t *testing.T, w *world) {
+	s.twoBackups(t, w)
+	all, _ := w.list()
+	w.must(t, 0, w.everywhere("rm", shard, all[0].Name)...)
+}
+
+// oldTarget has files of the first day where a restore goes.
+func (s *stage) oldTarget(t *testing.T, w *world) {
+	s.twoBackups(t, w)
+	w.must(t, 0, w.restoreArgs(w.in("my.cnf"), "--backup", s.nameOf(0))...)
+}
+
+func (s *stage) nameOf(day int) string {
+	for name, of := range s.days {
+		if of == day {
+			return name
+		}
+	}
+	return ""
+}
+
+// backup makes a backup of a day's files, undisturbed.
+func (s *stage) backup(t *testing.T, w *world, day int, when time.Duration) {
+	w.source(t, day)
+	w.must(t, when, w.backupArgs()...)
+	all, _ := w.list()
+	s.days[all[len(all)-1].Name] = day
+}
+
+func (s *stage) hasMore(w *world) string {
+	if now, o := w.list(); len(now) <= len(s.before) {
+		return fmt.Sprintf("%d backups, then %d: %+v", len(s.before), len(now), o)
+	}
+	return ""
+}
+
+func (s *stage) isRestored(w *world) string { return s.compare(w.in("target"), 1) }
+
+func (s *stage) isGone(w *world) string {
+	if now, o := w.list(); o.code != 0 || len(now) != 1 {
+		return fmt.Sprintf("%d backups, want 1: %+v", len(now), o)
+	}
+	return ""
+}
+
+func (s *stage) isSound(w *world) string {
+	if o := shardseed(0, w.everywhere("check", "--read-data")...); o.code != 0 {
+		return fmt.Sprintf("check: %+v", o)
+	}
+	return ""
+}
+
+// compare compares a folder with what the restore of a day gives.
+func (s *stage) compare(dir string, day int) string {
+	got, err := readTree(dir)
+	if err != nil {
+		return err.Error()
+	}
+	return difference(s.golden[day], got)
+}
+
+// newStage makes the world of a scenario.
+func newStage(t *testing.T, f *fixture, sc scenario) *stage {
+	s := &stage{scenario: sc, fixture: f, days: map[string]int{}, dir: scratch(t)}
+	s.world = newWorld(t, filepath.Join(s.dir, "stage"), f)
+	s.gild(t)
+	s.days = map[string]int{}
+	s.make(s, t, s.world)
+	s.before, _ = s.world.list()
+	s.target = targetOf(t, s.world)
+	return s
+}
+
+// gild finds out what a restore of each day gives, and compares that with the
+// server's files.
+func (s *stage) gild(t *testing.T) {
+	w := newWorld(t, filepath.Join(s.dir, "gild"), s.fixture)
+	s.twoBackups(t, w)
+	for day, dir := range s.fixture.days {
+		if err := os.RemoveAll(w.in("target")); err != nil {
+			t.Fatal(err)
+		}
+		w.must(t, 0, w.restoreArgs(w.in("my.cnf"), "--backup", s.nameOf(day))...)
+		want, err := readTree(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.golden[day], err = readTree(w.in("target")); err != nil {
+			t.Fatal(err)
+		}
+		for path := range want {
+			if want[path] != s.golden[day][path] && path != "/binlog.index" && !strings.HasPrefix(path, "/#innodb_redo/#") {
+				t.Fatalf("a restore gives another %s: %s, want %s", path, s.golden[day][path], want[path])
+			}
+		}
+	}
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func targetOf(t *testing.T, w *world) tree {
+	found, err := readTree(w.in("target"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// fresh makes a copy of the stage's world.
+func (s *stage) fresh(t *testing.T) *world {
+	s.made++
+	return s.world.copy(t, filepath.Join(s.dir, fmt.Sprint("world", s.made)))
+}
+
+// verify holds what is left against what the command said. It returns what is
+// wrong.
+func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
+	var wrong []string
+	if o.code == 0 {
+		if missing := s.done(s, w); missing != "" {
+			wrong = append(wrong, "it said success: "+missing)
+		}
+		for _, one := range s.before {
+			if s.lists && !strings.Contains(o.stdout, one.Name) {
+				wrong = append(wrong, "it said success and does not list "+one.Name)
+			}
+		}
+	} else if s.writes {
+		wrong = append(wrong, s.verifyTarget(w)...)
+	}
+	checked := map[string]bool{}
+	wrong = append(wrong, s.verifyBackups(w, checked)...)
+	again := calmly(t, afterward, s.args(s, w)...)
+	if again.code != 0 && (s.already == "" || !strings.Contains(again.stderr, s.already)) {
+		return append(wrong, fmt.Sprintf("again: %+v", again))
+	}
+	if missing := s.done(s, w); missing != "" {
+		wrong = append(wrong, "again: "+missing)
+	}
+	if s.cleans {
+		if o := calmly(t, afterward, w.everywhere("prune", "--max-unused", "0%")...); o.code != 0 {
+			wrong = append(wrong, fmt.Sprintf("prune: %+v", o))
+		}
+		clear(checked)
+	}
+	return append(wrong, s.verifyBackups(w, checked)...)
+}
+
+// verifyTarget wants a target that is as it was, or whole, or on which no server
+// starts: it has no redo log.
+func (s *stage) verifyTarget(w *world) []string {
+	now, err := readTree(w.in("target"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return []string{err.Error()}
+	}
+	_, redo := now["/ib_logfile0"]
+	for path := range now {
+		redo = redo || strings.HasPrefix(path, "/#innodb_redo/#ib_redo")
+	}
+	maps.DeleteFunc(now, func(path, _ string) bool {
+		return strings.HasPrefix(path, "/.shardseed-redo") || strings.HasPrefix(path, "/.shardseed-restore") || strings.HasPrefix(path, "/.tmp-")
+	})
+	if !redo || difference(s.target, now) == "" || difference(s.golden[1], now) == "" {
+		return nil
+	}
+	return []string{"a server would start on what is neither as it was nor whole: " + difference(s.golden[1], now)}
+}
+
+// verifyBackups restores each listed backup that has not been.
+func (s *stage) verifyBackups(w *world, checked map[string]bool) []string {
+	all, o := w.list()
+	if _, err := os.Stat(filepath.Join(w.in("root"), "FORMAT")); err != nil && s.make != nil && len(s.before) == 0 {
+		return nil // init had not come to that
+	}
+	if o.code != 0 && (o.code != 8 || len(s.before) > 0) {
+		return []string{fmt.Sprintf("list: %+v", o)}
+	}
+	var wrong []string
+	there := map[string]bool{}
+	for _, one := range all {
+		there[one.Name] = true
+		day, old := s.days[one.Name]
+		switch {
+		case len(one.Marks) > 0:
+			wrong = append(wrong, one.Name+" is marked")
+		case !old && !s.adds:
+			wrong = append(wrong, one.Name+" has come up")
+		case !old:
+			day = newDay
+		}
+		if checked[one.Name] {
+			continue
+		}
+		checked[one.Name] = true
+		if err := os.RemoveAll(w.in("scratch")); err != nil {
+			return []string{err.Error()}
+		}
+		got := shardseed(0, w.restoreArgs(w.in("scratch.cnf"), "--backup", one.Name)...)
+		if got.code != 0 {
+			wrong = append(wrong, fmt.Sprintf("restore %s: %+v", one.Name, got))
+		} else if missing := s.compare(w.in("scratch"), day); missing != "" {
+			wrong = append(wrong, fmt.Sprintf("restore %s: %s", one.Name, missing))
+		}
+	}
+	for i, one := range s.before {
+		if !there[one.Name] && (!s.forgets || i > 0) {
+			wrong = append(wrong, one.Name+" is gone")
+		}
+	}
+	return wrong
+}
