@@ -156,7 +156,7 @@ func (n *node) write(t *testing.T, dir string, keepNames bool) {
 }
 
 // recordEvents runs the command undisturbed and returns what it did.
-func (s *stage) recordEvents(t *testing.T, w *world) []event {
+func (s *stage) recordEvents(t *testing.T, w *world) ([]event, outcome) {
 	t.Helper()
 	var events []event
 	synced := map[int][]byte{} // by thread: what a file holds whose sync begins
@@ -191,7 +191,7 @@ func (s *stage) recordEvents(t *testing.T, w *world) []event {
 	if err != nil || o.code != 0 {
 		t.Fatalf("undisturbed: %+v, %v", o, err)
 	}
-	return events
+	return events, o
 }
 
 // readFiles returns the files below a folder.
@@ -225,7 +225,7 @@ func TestPowerCut(t *testing.T) {
 
 func (s *stage) cutPower(t *testing.T) {
 	w := s.fresh(t)
-	events := s.recordEvents(t, w)
+	events, said := s.recordEvents(t, w)
 	s.drop(t, w)
 	disk := readDisk(t, s.world.dir)
 	seen := map[string]bool{}
@@ -247,24 +247,23 @@ func (s *stage) cutPower(t *testing.T) {
 			if cuts++; cuts%*cutStride != 0 && !last {
 				continue
 			}
-			s.cut(t, disk, keepNames, last, what)
+			o := outcome{code: -1}
+			if last {
+				o = said
+			}
+			s.cut(t, disk, keepNames, o, what)
 		}
 	}
 	t.Logf("%d calls, %d different cuts", len(events), cuts)
 }
 
-// cut looks at what one power cut leaves. After the last call the command has
-// said success.
-func (s *stage) cut(t *testing.T, disk *node, keepNames, last bool, what string) {
+// cut looks at what one power cut leaves, and at what the command had said.
+func (s *stage) cut(t *testing.T, disk *node, keepNames bool, o outcome, what string) {
 	s.made++
 	w := &world{filepath.Join(s.dir, fmt.Sprint("world", s.made)), s.fixture}
 	disk.write(t, w.dir, keepNames)
 	w.settle(t)
-	code := -1
-	if last {
-		code = 0
-	}
-	if wrong := s.verify(t, w, outcome{code: code}); len(wrong) > 0 {
+	if wrong := s.verify(t, w, o); len(wrong) > 0 {
 		t.Errorf("power cut %s, names kept: %t\n\t%s", what, keepNames, strings.Join(wrong, "\n\t"))
 	}
 	s.drop(t, w)

@@ -91,17 +91,19 @@ func Below(root string) Calls {
 type below string
 
 // do calls fn with the folder and the name of path in it.
-func (b below) do(path string, fn func(r *os.Root, name string) error) (err error) {
+func (b below) do(path string, fn func(r *os.Root, name string) error) error {
 	name, err := filepath.Rel(string(b), path)
 	if err != nil {
 		return err
 	}
-	r, err := os.OpenRoot(string(b))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	return Uninterrupted(func() error { return fn(r, name) })
+	return Current(func() (err error) {
+		r, err := os.OpenRoot(string(b))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		return Uninterrupted(func() error { return fn(r, name) })
+	})
 }
 
 func (b below) two(from, to string, fn func(r *os.Root, from, to string) error) error {
@@ -170,7 +172,11 @@ func (s System) MkdirAll(dir string, perm fs.FileMode) error {
 }
 
 func checkDir(dir string) error {
-	info, err := os.Stat(dir)
+	var info fs.FileInfo
+	err := Current(func() (err error) {
+		info, err = os.Stat(dir)
+		return err
+	})
 	if err != nil {
 		return err
 	}
