@@ -241,7 +241,10 @@ func (b *backupRun) reserve(ctx context.Context) error {
 func (b *backupRun) closeStore(ctx context.Context) error {
 	defer b.endSession(ctx)
 	defer b.dropLease(ctx)
-	return errors.Join(b.writer.Close(), b.reader.Close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close())
+	if err := errors.Join(b.reader.Close(), b.index.Save(context.WithoutCancel(ctx)), b.index.Close()); err != nil { // no backup depends on it
+		b.Progress.Warn(fmt.Sprintf("this host's index may be out of date until the next run: %v", err))
+	}
+	return b.writer.Close()
 }
 
 // tablespaces lists the absolute paths of InnoDB's files as the server knows
