@@ -13,7 +13,7 @@ import (
 // Verification is what reading a whole pack has found.
 type Verification struct {
 	Err      error         // the file is not the one that its name says, or cannot be read; nil: every byte is right
-	Bad      map[int]error // frames, by their number in the directory, that do not give their chunk
+	Bad      map[int]error // frames, by their number in the directory, that do not give their chunk; of more than a hundred it is not said why
 	Suspects []ID          // other packs, with a frame that a delta here needs and that is bad; each once
 	Orphans  int           // deltas whose base is nowhere
 }
@@ -141,7 +141,7 @@ func (v *verifier) unreadable(ctx context.Context, n int, cause error) error {
 		loc := Location{Pack: v.pack.ID, Frame: *f}
 		stored, err := v.reader.read(ctx, v.stored, loc, loc.Size())
 		if err != nil {
-			v.found.Bad[n] = err
+			v.bad(n, err)
 			continue
 		}
 		v.stored = stored
@@ -153,20 +153,32 @@ func (v *verifier) unreadable(ctx context.Context, n int, cause error) error {
 	return fmt.Errorf("read pack %s: %w", v.pack.ID.Short(), cause)
 }
 
+// maxBadReasons is for how many bad frames of a pack it is kept why.
+const maxBadReasons = 100
+
+var errBad = errors.New("it is bad, as many before it")
+
+func (v *verifier) bad(n int, err error) {
+	if len(v.found.Bad) >= maxBadReasons {
+		err = errBad
+	}
+	v.found.Bad[n] = err
+}
+
 // frame decodes a frame; what stands alone is hashed too.
 func (v *verifier) frame(n int, stored []byte) {
 	loc := Location{Pack: v.pack.ID, Frame: v.pack.Frames[n]}
 	v.content = sized(v.content, maxDifference(int(loc.PlainSize)))
 	content, err := unpack(v.reader.repo.decoders, v.content, loc, stored)
 	if err != nil {
-		v.found.Bad[n] = err
+		v.bad(n, err)
 		return
 	}
 	if loc.Codec == CodecDelta {
 		return
 	}
 	if got := Sum(content); got != loc.ID {
-		v.found.Bad[n] = corrupt(loc, got, "")
+		v.bad(n, corrupt(loc, got, ""))
 	}
 }
 
@@ -237,7 +249,7 @@ func (v *verifier) alone(ctx context.Context, n int, s *slot) error {
 		}
 		v.reader.noteBad(*bad)
 		if *bad == chain[0] {
-			v.found.Bad[n] = err
+			v.bad(n, err)
 			return nil
 		}
 		v.suspect(bad.Pack)

@@ -17,9 +17,9 @@ import (
 func OfBackup(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
 	place := newScratch(dir)
 	m := &Memory{repo: repo, place: place, gone: map[cas.ID]struct{}{}}
-	named, bad := distinct(ids), map[cas.ID]error{}
+	named, bad := distinct(ids), unreadable{}
 	err := m.add(ctx, repo, place, named, func(id cas.ID, err error) error {
-		bad[id] = err
+		bad.add(id, err)
 		return nil
 	})
 	if err == nil {
@@ -31,15 +31,29 @@ func OfBackup(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memo
 	return m, nil
 }
 
+// unreadable are packs that cannot be read: one of them, and how many. A record may
+// name a million.
+type unreadable struct {
+	first cas.ID // the smallest
+	err   error
+	count int
+}
+
+func (u *unreadable) add(id cas.ID, err error) {
+	if u.count++; u.err == nil || id.Compare(u.first) < 0 {
+		u.first, u.err = id, err
+	}
+}
+
 // addOthers takes in all other packs, if one of those that are named is bad or was
 // given up.
-func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, named []cas.ID, bad map[cas.ID]error) error {
+func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, named []cas.ID, bad unreadable) error {
 	dead, err := repo.Dead(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	// A restore does without what garbage collection says, if that cannot be read.
-	doubt := len(bad) > 0 || err == nil && slices.ContainsFunc(named, func(id cas.ID) bool { _, found := dead[id]; return found })
+	doubt := bad.count > 0 || err == nil && slices.ContainsFunc(named, func(id cas.ID) bool { _, found := dead[id]; return found })
 	if !doubt {
 		return nil
 	}
@@ -57,21 +71,21 @@ func (m *Memory) addOthers(ctx context.Context, repo Source, place scratch, name
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range slices.SortedFunc(maps.Keys(bad), cas.ID.Compare) {
-		m.lost = append(m.lost, fmt.Errorf("index pack %s: %w", id.Short(), bad[id]))
+	if m.lostCount += bad.count; bad.count > 0 && m.lost == nil {
+		m.lost = fmt.Errorf("index pack %s: %w", bad.first.Short(), bad.err)
 	}
 	return nil
 }
 
 // because adds to what was not found that packs could not be read.
 func (m *Memory) because(err error) error {
-	switch len(m.lost) {
+	switch m.lostCount {
 	case 0:
 		return err
 	case 1:
-		return fmt.Errorf("%w; %w", err, m.lost[0])
+		return fmt.Errorf("%w; %w", err, m.lost)
 	}
-	return fmt.Errorf("%w; %w, and %d more packs", err, m.lost[0], len(m.lost)-1)
+	return fmt.Errorf("%w; %w, and %d more packs", err, m.lost, m.lostCount-1)
 }
 
 // Reload tells the index that a pack could not be found when it was read: chunks
@@ -87,7 +101,7 @@ func (m *Memory) Reload(ctx context.Context, gone cas.ID) error {
 	m.gone[gone] = struct{}{}
 	known := slices.Collect(maps.Keys(m.parts.packs()))
 	m.mu.Unlock()
-	return m.addOthers(ctx, m.repo, m.place, append(known, gone), map[cas.ID]error{gone: cas.ErrNotFound})
+	return m.addOthers(ctx, m.repo, m.place, append(known, gone), unreadable{gone, cas.ErrNotFound, 1})
 }
 
 var _ cas.Reloader = (*Memory)(nil)

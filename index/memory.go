@@ -21,7 +21,9 @@ type Memory struct {
 	mu    sync.RWMutex // guards what follows; held for reading in a Lookup
 	parts parts
 	gone  map[cas.ID]struct{} // packs that do not count any more
-	lost  []error             // packs that were asked for and could not be read
+	lost  error               // of one of the packs that were asked for and could not be read
+
+	lostCount int // of these
 }
 
 // OfPacks is [OfPacksIn] with the system's folder for temporary files.

@@ -49,7 +49,8 @@ type meter struct {
 	reader *cas.Reader
 	backup uint32 // number of the present one, from 1
 	seen   map[uint64]sighting
-	one    Usage // the present backup
+	walked map[cas.ID]uint32 // node → number of the last backup of which what is below was counted
+	one    Usage             // the present backup
 	all    Usage
 }
 
@@ -72,7 +73,7 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 	if err != nil {
 		return nil, Usage{}, err
 	}
-	m := &meter{chunks: chunks, reader: repo.NewReader(chunks), seen: map[uint64]sighting{}}
+	m := &meter{chunks: chunks, reader: repo.NewReader(chunks), seen: map[uint64]sighting{}, walked: map[cas.ID]uint32{}}
 	defer func() { err = errors.Join(err, m.reader.Close(), chunks.Close()) }()
 	for _, backup := range backups {
 		m.backup++
@@ -92,7 +93,12 @@ func (m *meter) Visit(p walk.Piece) (bool, error) {
 	if err != nil && p.File != nil {
 		err = fmt.Errorf("%s: %w", p.File.Path, err)
 	}
-	return true, err
+	if p.Kind != walk.Node || err != nil {
+		return true, err
+	}
+	known := m.walked[p.ID] == m.backup // a few nodes can stand for any size
+	m.walked[p.ID] = m.backup
+	return !known, nil
 }
 
 // Lost implements walk.Visitor: what cannot be read cannot be measured.

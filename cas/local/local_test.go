@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/castest"
 	"github.com/shardseed/shardseed/internal/durable"
@@ -234,5 +236,116 @@ func TestRootGone(t *testing.T) {
 			t.Error("remove: no error")
 		}
 		_ = os.Mkdir(root, 0o750) // the second time it is there
+	}
+}
+
+// TestHostileFiles: what is no regular file is not read, nobody waits for it, and no
+// link leads out of the root, neither to read nor to write.
+func TestHostileFiles(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "outside", "secret")
+	if err := errors.Join(os.Mkdir(filepath.Dir(secret), 0o700), os.WriteFile(secret, []byte("secret"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]func(path string) error{
+		"pipe":          func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"socket":        func(path string) error { return unix.Mknod(path, unix.S_IFSOCK|0o600, 0) },
+		"folder":        func(path string) error { return os.Mkdir(path, 0o700) },
+		"link out":      func(path string) error { return os.Symlink("../../outside/secret", path) },
+		"absolute link": func(path string) error { return os.Symlink(secret, path) },
+		"endless file":  func(path string) error { return os.Symlink("/dev/zero", path) },
+		"circle":        func(path string) error { return os.Symlink("blob", path) },
+		"nowhere":       func(path string) error { return os.Symlink("nothing", path) },
+	}
+	for name, make := range kinds {
+		root := filepath.Join(t.TempDir(), "root")
+		if err := os.MkdirAll(root+"/a", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		b, err := New(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := make(root + "/a/blob"); err != nil {
+			t.Fatal(err)
+		}
+		if blob, err := b.Open(t.Context(), "a/blob"); err == nil || errors.Is(err, cas.ErrNotFound) {
+			t.Errorf("%s: open: got %v, %v", name, blob, err)
+		}
+		if err := b.Put(t.Context(), "a/blob", []byte("x")); !errors.Is(err, cas.ErrExists) {
+			t.Errorf("%s: put: %v, want that it exists", name, err)
+		}
+		if _, err := b.List(t.Context(), "a/blob"); err == nil && name != "folder" {
+			t.Errorf("%s: listed", name)
+		}
+	}
+	text, err := os.ReadFile(secret)
+	if err != nil || string(text) != "secret" {
+		t.Errorf("what lies outside is %q, %v", text, err)
+	}
+}
+
+// TestHostileFolders: links in the place of folders.
+func TestHostileFolders(t *testing.T) {
+	for _, folder := range []string{"packs", "tmp", "manifests"} {
+		dir := t.TempDir()
+		outside, root := filepath.Join(dir, "outside"), filepath.Join(dir, "root")
+		if err := errors.Join(os.MkdirAll(outside+"/ab", 0o700), os.Mkdir(root, 0o700), os.WriteFile(outside+"/ab/blob", []byte("x"), 0o600),
+			os.Symlink(outside, filepath.Join(root, folder))); err != nil {
+			t.Fatal(err)
+		}
+		b, err := New(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Open(t.Context(), folder+"/ab/blob"); !errors.Is(err, cas.ErrCorrupt) {
+			t.Errorf("%s: open: %v", folder, err)
+		}
+		if _, err := b.List(t.Context(), folder+"/ab"); !errors.Is(err, cas.ErrCorrupt) {
+			t.Errorf("%s: list: %v", folder, err)
+		}
+		if err := b.Put(t.Context(), folder+"/ab/new", nil); err == nil {
+			t.Errorf("%s: put: no error", folder)
+		}
+		if err := b.Remove(t.Context(), folder+"/ab/blob"); err == nil {
+			t.Errorf("%s: remove: no error", folder)
+		}
+		found, err := os.ReadDir(outside + "/ab")
+		if err != nil || len(found) != 1 {
+			t.Errorf("%s: outside are %v, %v", folder, found, err)
+		}
+	}
+}
+
+// TestUmask: what is made is for nobody but the owner and the group, whatever the
+// umask is.
+func TestUmask(t *testing.T) {
+	for _, mask := range []int{0, 0o022, 0o077} {
+		old := unix.Umask(mask)
+		root := filepath.Join(t.TempDir(), "root")
+		b, err := Create(root)
+		if err == nil {
+			err = backUp(t, b)
+		}
+		unix.Umask(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := entry.Info()
+			allowed := fs.FileMode(0o640)
+			if entry.IsDir() {
+				allowed = 0o750
+			}
+			if err == nil && info.Mode().Perm()&^allowed != 0 {
+				t.Errorf("umask %#o: %s has mode %v", mask, path, info.Mode())
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
 	}
 }
