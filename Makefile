@@ -72,6 +72,11 @@ faults: servers
 		go test -count=1 -timeout=12h ./fuzz/faults -flavor $$flavor -stride $(STRIDE) -cut-stride $(STRIDE) || exit 1; \
 	done
 
+# Every command on repositories that are meant to harm, the large ones too.
+.PHONY: hostile
+hostile: servers
+	go test -count=1 -timeout=30m -v ./fuzz/hostile -large
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh

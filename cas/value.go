@@ -75,11 +75,22 @@ func valueDir(name string) (string, error) {
 	return "values/" + name, nil
 }
 
-// SetValue sets a small value: it writes a new generation, which hides the
+// maxValue bounds a value, in bytes: what JSON makes of it takes up to sixty times
+// as much memory.
+const maxValue = 1 << 20
+
+func checkValue(name string, size int) error {
+	if size > maxValue {
+		return &CorruptError{Name: "values/" + name, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", size, maxValue)}
+	}
+	return nil
+}
+
+// SetValue sets a small value, of at most 1 MiB: it writes a new generation, which hides the
 // earlier ones, and returns its number, counted from 1. Of two writers at once
 // the later generation wins.
 func (r *Repository) SetValue(ctx context.Context, name string, value []byte) (uint64, error) {
-	if err := r.writable(); err != nil {
+	if err := errors.Join(r.writable(), checkValue(name, len(value))); err != nil {
 		return 0, err
 	}
 	dir, err := valueDir(name)
@@ -106,6 +117,9 @@ func (r *Repository) Value(ctx context.Context, name string) ([]byte, uint64, er
 	}
 	gen := gens[len(gens)-1]
 	o, err := readObject(ctx, r.backend, generationName(dir, gen), objectValue)
+	if err == nil {
+		err = checkValue(name, len(o.payload))
+	}
 	if err != nil {
 		return nil, gen, fmt.Errorf("read value %s: %w", name, err)
 	}
@@ -116,7 +130,7 @@ func (r *Repository) Value(ctx context.Context, name string) ([]byte, uint64, er
 // returned it; 0: it was never set. It returns ErrExists if somebody else was
 // first: read the value again.
 func (r *Repository) SetValueAfter(ctx context.Context, name string, gen uint64, value []byte) error {
-	if err := r.writable(); err != nil {
+	if err := errors.Join(r.writable(), checkValue(name, len(value))); err != nil {
 		return err
 	}
 	dir, err := valueDir(name)
