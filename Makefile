@@ -77,6 +77,19 @@ faults: servers
 hostile: servers
 	go test -count=1 -timeout=30m -v ./fuzz/hostile -large
 
+# Several hosts back up, forget, prune, restore and drill in one root, for MINUTES,
+# while their processes and servers are killed. A run that fails keeps its folders.
+MINUTES ?= 10
+.PHONY: soak
+soak: servers
+	go test -count=1 -v -timeout=$$(($(MINUTES) + 60))m -run TestSoak ./fuzz/soak -minutes $(MINUTES) -seed $(SEED)
+
+# Random histories of a server's files against a plain model, HISTORIES of each flavor.
+HISTORIES ?= 500
+.PHONY: histories
+histories: servers
+	go test -count=1 -v -timeout=120m ./fuzz/histories -rapid.checks=$(HISTORIES)
+
 # The story of a shard, told by running it; FLAVOUR=mariadb for the other one.
 demo: build servers
 	FLAVOUR=$(FLAVOUR) scripts/demo.sh

@@ -124,12 +124,13 @@ func (h *host) mend(ctx context.Context, rng *rand.Rand) {
 	w := h.shard.world
 	for ctx.Err() == nil {
 		pause(ctx, 300*time.Millisecond) // a process that was just made has its name then
+		h.shard.mu.Lock()
+		mended := h.mended // of what has come by now: the server may be killed at any time
+		h.shard.mu.Unlock()
 		switch {
 		case h.server.Running():
 			if h.server.DB().PingContext(ctx) == nil {
-				h.shard.mu.Lock()
-				h.mended()
-				h.shard.mu.Unlock()
+				mended()
 				return
 			}
 		case rng.IntN(2) == 0:

@@ -70,7 +70,7 @@ func (k *keeper) prune(ctx context.Context, rng *rand.Rand) {
 	in := invocation{until: left, args: []string{
 		"prune", "--stale-after", "2m", "--max-unused", []string{"0%", "10%", "50%", "unlimited"}[rng.IntN(4)], "--wait", []string{"0s", "30s", "5m"}[rng.IntN(3)],
 	}}
-	if rng.IntN(2) == 0 {
+	if rng.IntN(3) > 0 {
 		in.haste = hasty
 		defer w.disturb(impatient, "")()
 	}
