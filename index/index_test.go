@@ -214,6 +214,17 @@ func TestOpenUnreadablePack(t *testing.T) {
 	wantProblems(t, x)
 }
 
+// A pack that is deleted between the listing and its reading is no problem.
+func TestOpenDeletedPack(t *testing.T) {
+	t.Parallel()
+	repo := newRepository(pack(0, full(0)), pack(1, full(1)))
+	repo.failing[pack(1).ID] = fmt.Errorf("open pack: %w", cas.ErrNotFound)
+	x := open(t, t.TempDir(), repo)
+	wantPack(t, x, chunk(0), cas.AnyDepth, 0)
+	wantPack(t, x, chunk(1), cas.AnyDepth, -1)
+	wantProblems(t, x)
+}
+
 // Packs that were published meanwhile are found after Save, by the next Open
 // too, and by lookups that go on.
 func TestSave(t *testing.T) {

@@ -310,6 +310,9 @@ func (u *update) install() error {
 		overlay.add(r, alive)
 	}
 	for id, err := range u.unread {
+		if errors.Is(err, cas.ErrNotFound) {
+			continue // it was deleted after it had been listed
+		}
 		u.problems = append(u.problems, fmt.Errorf("pack %s is left out of the index: %w", id.Short(), err))
 	}
 	x.mu.Lock()
