@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -35,22 +37,63 @@ type run struct {
 	reader  *cas.Reader         // of what is readable
 	lost    bool                // a chunk is in no pack, or a node cannot be read
 	missing map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
+	gone    []*packState        // that garbage collection has deleted while they were to be read
+	early   atomic.Bool         // packs were deleted before their directories were read
 	summary Summary
 	visited bits // nodes that were walked through
 }
 
 // Check checks a repository and tells what it finds. The error says why the check
-// could not be done; damage is no error.
-func Check(ctx context.Context, opts Options) (_ *Summary, err error) {
+// could not be done; damage is no error. What garbage collection has moved in the
+// meantime is looked for again.
+func Check(ctx context.Context, opts Options) (*Summary, error) {
+	var read Summary
+	for try := 0; ; try++ {
+		summary, moved, err := checkOnce(ctx, opts, try < maxTries)
+		if err != nil {
+			return nil, err
+		}
+		summary.ReadPacks += read.ReadPacks
+		summary.ReadBytes += read.ReadBytes
+		if !moved {
+			return summary, nil
+		}
+		read = *summary
+		opts.Progress.Step("again", "packs have been deleted meanwhile")
+		if !opts.Mute {
+			opts.Read = nil // what was found to be damaged is in the ledger, and read again
+		}
+	}
+}
+
+// maxTries bounds how often a check begins again.
+const maxTries = 3
+
+// checkOnce returns true, and has told nothing of packs and backups, if packs have
+// been deleted that held what is needed: it is elsewhere now.
+func checkOnce(ctx context.Context, opts Options, again bool) (_ *Summary, moved bool, err error) {
 	r, err := newRun(ctx, opts)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, r.reader.Close()) }()
 	if err := r.check(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return &r.summary, r.report(ctx)
+	if again && r.summary.DamagedObjects == 0 && r.hasMoved() {
+		return &r.summary, true, nil
+	}
+	return &r.summary, false, r.report(ctx)
+}
+
+// hasMoved tells whether a pack that has been deleted held anything that is needed,
+// or may have.
+func (r *run) hasMoved() bool {
+	if r.lost && r.early.Load() {
+		return true
+	}
+	r.catalog.needBases()
+	return slices.ContainsFunc(r.gone, func(p *packState) bool { return r.catalog.count(p, needed) > 0 })
 }
 
 // newRun reads the small objects and the directories of all packs.

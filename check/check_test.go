@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/mem"
 	"github.com/shardseed/shardseed/check"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/mysqlbackup"
 )
 
 // history is three backups: the second changes all of one table a little, which
@@ -400,5 +402,39 @@ func TestLedgerIsSummedUp(t *testing.T) {
 	ledger, err := s.repo.Ledger(t.Context())
 	if err != nil || ledger.Last(pack.ID).Order != 66 {
 		t.Errorf("got %+v, %v, want a summary as generation 65 and the run's own as 66", ledger, err)
+	}
+}
+
+// Packs that garbage collection deletes while a check reads are no damage: neither
+// those that nobody needs, nor those whose chunks have moved, nor those of a backup
+// that was removed meanwhile.
+func TestPruneMeanwhile(t *testing.T) {
+	for name, forgotten := range map[string][]int{"the oldest": {0}, "all but the newest": {0, 1}, "all but the oldest": {1, 2}} {
+		for _, mute := range []bool{false, true} {
+			s, f := history(t), new(found)
+			all := check.All()
+			opts := s.options(f)
+			opts.Read, opts.Workers, opts.Mute = &all, 1, mute
+			pruned := 0
+			opts.Wait = func(ctx context.Context, _ int) error {
+				if pruned > 0 {
+					return nil
+				}
+				for _, n := range forgotten {
+					if err := s.repo.Forget(ctx, s.made[n].Key(), nil); err != nil {
+						return err
+					}
+				}
+				result, err := mysqlbackup.Prune(ctx, s.repo, cas.PruneOptions{Workers: 1, Progress: f, Now: time.Now})
+				if err == nil {
+					pruned = result.Packs
+				}
+				return err
+			}
+			summary, err := check.Check(t.Context(), opts)
+			if err != nil || f.any() || !summary.Whole() || pruned == 0 || summary.Backups > 3 {
+				t.Errorf("%s, mute %v: %d packs pruned, %+v, %v\n%s", name, mute, pruned, summary, err, f)
+			}
+		}
 	}
 }

@@ -74,6 +74,7 @@ func (r *run) newPack(id cas.ID, pack *cas.Pack, err error) (*packState, error) 
 	case errors.As(err, &newer):
 		return nil, err
 	case errors.Is(err, cas.ErrNotFound):
+		r.early.Store(true)
 		return nil, nil
 	case !errors.Is(err, cas.ErrCorrupt):
 		p.problems = append(p.problems, Problem{KindRead, err.Error()})

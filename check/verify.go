@@ -88,6 +88,9 @@ func (v *reading) verify(ctx context.Context, p *packState) error {
 	if err != nil {
 		return err
 	}
+	if errors.Is(found.Err, cas.ErrNotFound) {
+		return v.vanished(ctx, p, found.Err)
+	}
 	v.mu.Lock()
 	v.note(p, found)
 	due := len(v.pending) >= ledgerPacks || v.Now().Sub(v.written) >= ledgerTime
@@ -124,18 +127,33 @@ func (v *reading) note(p *packState, found *cas.Verification) {
 	v.pending = append(v.pending, p.last)
 }
 
-// vanished says what a pack whose end could be read a moment ago and now cannot.
+// vanished takes in a pack whose end could be read a moment ago and now cannot.
+// One that garbage collection has deleted since is no damage.
 func (v *reading) vanished(ctx context.Context, p *packState, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	all := &cas.Verification{Err: err, Bad: map[int]error{}}
 	for n := range int(p.count) {
 		all.Bad[n] = err
 	}
-	v.note(p, all)
+	deleted := false
+	if errors.Is(err, cas.ErrNotFound) {
+		marks, err := v.Repo.Marks(ctx)
+		if err != nil {
+			return err
+		}
+		_, deleted = marks.Final[p.id]
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !deleted {
+		v.note(p, all)
+		return nil
+	}
+	p.condemned = true
+	v.gone = append(v.gone, p)
+	v.done = append(v.done, done{p, all})
 	return nil
 }
 
