@@ -376,11 +376,24 @@ func (s *shard) silent(ctx context.Context, server *mysqltest.Server) error {
 	return errors.Join(err, fmt.Errorf("%s: server %d does not answer:\n%s", s.name, server.ServerID, log[max(0, len(log)-3000):]))
 }
 
-// end waits until no process of the server is there; it is killed before.
+// end kills the server and waits until nothing of it is left: one that is about to
+// end has no name any more, and may still listen.
 func (s *shard) end(ctx context.Context, server *mysqltest.Server) {
-	for server.Running() && ctx.Err() == nil {
+	for ctx.Err() == nil {
+		pid := server.PID()
+		if pid == 0 {
+			return
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			pause(ctx, 20*time.Millisecond)
+			continue // it has just ended
+		}
 		s.slay(server)
-		pause(ctx, 20*time.Millisecond)
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+		if err := errors.Join(err, unix.Close(fd)); err != nil && !errors.Is(err, unix.EINTR) {
+			s.world.fail(err)
+		}
 	}
 }
 
