@@ -13,6 +13,18 @@ golangci_stamp := .tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/shardseed .
 
+# What was built, with its manual page, completion and the hooks for vttablet.
+PREFIX ?= /usr/local
+PROGRAM ?= bin/shardseed
+.PHONY: install
+install:
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/shardseed
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/share/shardseed/vthook vthook/*
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+	$(PROGRAM) man >$(DESTDIR)$(PREFIX)/share/man/man8/shardseed.8
+	$(PROGRAM) completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/shardseed
+	$(PROGRAM) completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_shardseed
+
 # MySQL and MariaDB, unpacked into .servers/ without root; does nothing when
 # they are there.
 servers:

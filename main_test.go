@@ -29,6 +29,31 @@ func TestProgram(t *testing.T) {
 		}
 	})
 
+	t.Run("install", func(t *testing.T) {
+		dir := t.TempDir()
+		if output, err := exec.Command("make", "install", "PROGRAM="+program, "DESTDIR="+dir, "PREFIX=/usr").CombinedOutput(); err != nil {
+			t.Fatalf("make install: %v\n%s", err, output)
+		}
+		for file, begin := range map[string]string{
+			"bin/shardseed":                               "\x7fELF",
+			"share/man/man8/shardseed.8":                  ".TH SHARDSEED 8",
+			"share/bash-completion/completions/shardseed": "_shardseed() {",
+			"share/zsh/site-functions/_shardseed":         "#compdef shardseed",
+			"share/shardseed/vthook/shardseed-backup":     "#!/bin/sh",
+			"share/shardseed/vthook/shardseed-status":     "#!/bin/sh",
+		} {
+			path := filepath.Join(dir, "usr", file)
+			text, err := os.ReadFile(path)
+			if err != nil || !strings.HasPrefix(string(text), begin) {
+				t.Errorf("%s begins with %.20q, %v, want %q", file, text, err, begin)
+			}
+			info, err := os.Stat(path)
+			if err != nil || (info.Mode()&0o111 != 0) != (begin[0] == 0x7f || begin[:2] == "#!") {
+				t.Errorf("%s: %v, %v", file, info.Mode(), err)
+			}
+		}
+	})
+
 	t.Run("exit code", func(t *testing.T) {
 		err := exec.Command(program, "no-such-command").Run()
 		var ended *exec.ExitError

@@ -1,8 +1,11 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -167,6 +170,49 @@ func TestDocumentedUnits(t *testing.T) {
 		if _, err := arrange(app, strings.Fields(line[1])[1:]); err != nil {
 			t.Errorf("%s: %v", line[1], err)
 		}
+	}
+}
+
+var (
+	unitPattern       = regexp.MustCompile("(?s)```ini\n# /etc/systemd/system/(\\S+)\n(.*?)```")
+	executablePattern = regexp.MustCompile(`(?m)^(Exec\w+=\+?)/\S+`)
+)
+
+// systemd takes every unit of the documentation, with programs that are there
+// in place of a host's, and has nothing to say about it.
+func TestDocumentedUnitsVerify(t *testing.T) {
+	dir := t.TempDir()
+	units := map[string]string{"mysql.service": "[Service]\nExecStartPre=/bin/false\nExecStart=/bin/true\n"} // which the drop-in is for
+	for _, document := range []string{"operations.md", "startup.md"} {
+		text, err := os.ReadFile("../docs/" + document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := unitPattern.FindAllStringSubmatch(string(text), -1)
+		if len(found) == 0 || len(found) != strings.Count(string(text), "```ini") {
+			t.Errorf("%s: %d of its units say where they belong", document, len(found))
+		}
+		for _, unit := range found {
+			units[unit[1]] = executablePattern.ReplaceAllString(unit[2], "$1/bin/true")
+		}
+	}
+	args := []string{"verify", "--man=no", "--recursive-errors=no"}
+	for name, text := range units {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Dir(name) == "." { // the others are read with them
+			args = append(args, path)
+		}
+	}
+	if len(args) != 8 {
+		t.Errorf("got %d units, want 5", len(args)-3)
+	}
+	cmd := exec.CommandContext(t.Context(), "systemd-analyze", args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":") // and where the system has its own
+	if output, err := cmd.CombinedOutput(); err != nil || len(output) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, output)
 	}
 }
 
