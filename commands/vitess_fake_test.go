@@ -48,32 +48,34 @@ type fakeTablet struct {
 // errFake is what a stand-in says on standard error; its exit code is 1.
 func errFake(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
-// withCluster locks the state, calls do and writes the state back.
+// withCluster locks the state, calls do and writes the state back, all of it or
+// nothing: a stand-in may be killed too.
 func withCluster(do func(*fakeCluster) error) (err error) {
 	path := filepath.Join(os.Getenv("VITESS_STATE"), "cluster.json")
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
 		return err
 	}
 	var c fakeCluster
-	if err := json.NewDecoder(file).Decode(&c); err != nil {
+	if err := json.Unmarshal(text, &c); err != nil {
 		return err
 	}
 	if err := do(&c); err != nil {
 		return err
 	}
-	text, err := json.Marshal(c)
-	if err != nil {
+	if text, err = json.Marshal(c); err != nil {
 		return err
 	}
-	return errors.Join(file.Truncate(0), second(file.WriteAt(text, 0)))
+	return errors.Join(os.WriteFile(path+".new", text, 0o600), os.Rename(path+".new", path))
 }
-
-func second(_ int, err error) error { return err }
 
 func (c *fakeCluster) tablet(alias string) (*fakeTablet, error) {
 	dash := max(strings.LastIndexByte(alias, '-'), 0)
@@ -631,6 +633,11 @@ func startMysqld(dir string, wait time.Duration) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return err
+	}
+	if exists(filepath.Join(os.Getenv("VITESS_STATE"), "fragile")) { // nobody notices
+		if err := cmd.Process.Kill(); err != nil {
+			return err
+		}
 	}
 	return until(wait, "mysqld socket file", func() bool {
 		conn, err := net.Dial("unix", socket)

@@ -35,7 +35,7 @@ func killedBy(ts *testscript.TestScript, who, alias string) string {
 }
 
 // allKills makes the stories kill at each step in every way, not in one.
-var allKills = flag.Bool("all-kills", false, "kill at each step, whatever happens next: five minutes")
+var allKills = flag.Bool("all-kills", false, "kill at each step in all four ways that things may go on")
 
 // killing is a story in which somebody is killed.
 type killing struct {
