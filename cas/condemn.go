@@ -500,7 +500,7 @@ func (p *pruner) markAgain(ctx context.Context) error {
 	}
 	err := p.readMore(ctx)
 	var lacking *lackError
-	if errors.As(err, &lacking) && p.Visibility > 0 { // a register may be seen before its packs are
+	if errors.As(err, &lacking) { // a register may be seen before its packs are
 		if err := p.sleep(ctx, p.Visibility); err != nil {
 			return err
 		}
@@ -510,11 +510,21 @@ func (p *pruner) markAgain(ctx context.Context) error {
 }
 
 // walkAnew is readMore after a walk that lacked something. It begins again with
-// every backup: others may have left to that walk what they share with it.
+// every backup: others may have left to that walk what they share with it. A
+// removed backup that lacks something again is left out: a pin in time would have
+// kept all, so its reader came too late and will find that out.
 func (p *pruner) walkAnew(ctx context.Context) error {
-	p.census.unwalk()
-	clear(p.walked)
-	return p.readMore(ctx)
+	for {
+		p.census.unwalk()
+		clear(p.walked)
+		err := p.readMore(ctx)
+		var lacking *lackError
+		if !errors.As(err, &lacking) || !p.forgotten[lacking.key] {
+			return err
+		}
+		p.late[lacking.key] = true
+		p.Progress.Warn(fmt.Sprintf("backup %s was removed, and what it needs deleted, before somebody began to read it", lacking.key))
+	}
 }
 
 // readMore lists the packs again, walks what is new and chooses again.

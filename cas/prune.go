@@ -146,13 +146,14 @@ type pruner struct {
 	suspect   map[ID]struct{} // packs found so by this run
 	doomed    map[ID]struct{} // condemned, or about to be
 	owners    map[ID]Key      // sessions of packs, those that were looked up
+	late      map[Key]bool    // removed backups whose readers came too late to keep them
 }
 
 func newPruner(r *Repository, opts PruneOptions, result *PruneResult) *pruner {
 	return &pruner{
 		PruneOptions: opts, repo: r, result: result, census: newCensus(),
 		outcomes: map[Key]outcome{}, sessions: map[Key]bool{}, registers: map[Key]bool{}, forgotten: map[Key]bool{}, pinned: map[Key]bool{},
-		walked: map[Key]bool{}, suspect: map[ID]struct{}{}, doomed: map[ID]struct{}{}, owners: map[ID]Key{},
+		walked: map[Key]bool{}, suspect: map[ID]struct{}{}, doomed: map[ID]struct{}{}, owners: map[ID]Key{}, late: map[Key]bool{},
 	}
 }
 
@@ -450,7 +451,7 @@ func (p *pruner) walk(ctx context.Context) error {
 	group.SetLimit(p.Workers)
 	var mu sync.Mutex // guards the census' marks and walked
 	fresh := slices.DeleteFunc(slices.Sorted(maps.Keys(p.registers)), func(key Key) bool {
-		return p.walked[key] || p.forgotten[key] && !p.pinned[key]
+		return p.walked[key] || p.forgotten[key] && (!p.pinned[key] || p.late[key])
 	})
 	for _, key := range fresh {
 		group.Go(func() error {
@@ -468,7 +469,10 @@ func (p *pruner) walk(ctx context.Context) error {
 }
 
 // lackError: a backup needs a chunk that no pack has.
-type lackError struct{ id ID }
+type lackError struct {
+	key Key
+	id  ID
+}
 
 func (e *lackError) Error() string {
 	return fmt.Sprintf("chunk %s: no pack has a copy that can be decoded", e.id.Short())
@@ -488,7 +492,7 @@ func (p *pruner) walkBackup(ctx context.Context, key Key, mu *sync.Mutex) (bool,
 			mu.Lock()
 			defer mu.Unlock()
 			if !p.census.need(id) {
-				return false, &lackError{id}
+				return false, &lackError{key, id}
 			}
 			if !node {
 				return true, nil

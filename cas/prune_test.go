@@ -346,6 +346,34 @@ func TestPruneRevokes(t *testing.T) {
 
 // TestPrunePins has readers of a forgotten backup: it is kept as long as one
 // gives signs of life.
+// A reader that begins when a backup has been removed and deleted does not look
+// like damage. What another backup shares with that one stays.
+func TestPruneLatePin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		repo, _ := newRepo(t)
+		shared := noises(0, 5, 5000)
+		backUp(t, repo, key, append(slices.Clone(shared), noises(100, 110, 5000)...), nil)
+		if err := repo.Forget(t.Context(), key, nil); err != nil {
+			t.Fatal(err)
+		}
+		opts := pruneOptions(&hooks{})
+		mustPrune(t, repo, opts)
+		backUp(t, repo, key+"-2", shared, nil)
+		pin, err := repo.Pin(t.Context(), key, cas.BeatEvery)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hooks := &hooks{}
+		if r := mustPrune(t, repo, pruneOptions(hooks)); r.Backups != 1 || len(hooks.warns) != 1 {
+			t.Errorf("got %+v, %q", r, hooks.warns)
+		}
+		checkModel(t, repo, map[cas.Key][][]byte{key + "-2": shared})
+		if err := pin.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPrunePins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		repo, backend := newRepo(t)
