@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -118,6 +119,42 @@ func TestRepairAndBackUpAgain(t *testing.T) {
 			t.Errorf("data %v: %+v\n%s", data, summary, f)
 		}
 	}
+}
+
+// A repair gives signs of life while it writes, and ends its session: a prune
+// neither takes a long one for dead nor waits for one that has ended.
+func TestRepairLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := history(t)
+		pack := s.own(t, 0, cas.KindData)
+		s.flip(name(pack.ID), pack.Size-40)
+		before := new(found)
+		opts := check.RepairOptions{Options: s.options(before), Random: s.noise(8), After: new(found)}
+		beats := map[string]bool{}
+		opts.Wait = func(context.Context, int) error {
+			time.Sleep(2 * cas.BeatEvery)
+			for _, blob := range s.backend.Names() {
+				if strings.HasPrefix(blob, "beats/-repair/") {
+					beats[blob] = true
+				}
+			}
+			return nil
+		}
+		result, err := check.Repair(t.Context(), opts)
+		if err != nil || result.Salvaged < 5 {
+			t.Fatalf("repair: %+v, %v", result, err)
+		}
+		if len(beats) < 2 {
+			t.Errorf("signs of life: %v", beats)
+		}
+		ended := false
+		for _, blob := range s.backend.Names() {
+			ended = ended || strings.HasPrefix(blob, "manifests/-repair/")
+		}
+		if !ended {
+			t.Error("its session was not ended")
+		}
+	})
 }
 
 // What can still be read in a pack without a directory is copied.

@@ -86,6 +86,7 @@ type repair struct {
 	opts    RepairOptions
 	result  Repaired
 	session *cas.Session
+	silence func() // ends the session's signs of life
 	writer  *cas.Writer
 }
 
@@ -250,6 +251,7 @@ func (x *repair) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		x.silence = x.session.Live(ctx, cas.BeatEvery)
 		known := &locator{ctx: ctx, repo: x.Repo, catalog: &x.catalog, flag: present}
 		x.writer = x.session.NewWriter(cas.WriterOptions{Known: known, Wait: x.Wait})
 		return nil
@@ -289,6 +291,7 @@ func (x *repair) end(ctx context.Context) error {
 	if x.writer == nil {
 		return nil
 	}
+	x.silence()
 	return errors.Join(x.writer.Close(), x.session.Abandon(context.WithoutCancel(ctx)))
 }
 
