@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"time"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/retention"
 )
 
 // chooser chooses a backup of a shard.
@@ -21,18 +22,27 @@ type chooser struct {
 	older      bool           // take an older one if the newest can't be restored
 	fits       func(context.Context, *manifest.Manifest) error
 	progress   Progress
+	now        func() time.Time
+}
+
+// candidate is a listed backup.
+type candidate struct {
+	key      cas.Key
+	manifest *manifest.Manifest // nil: err says why it can't be read
+	err      error
 }
 
 // choose returns the backup to restore.
 func (r *restoreRun) choose(ctx context.Context) (*manifest.Manifest, error) {
 	c := chooser{
 		repo: r.Store.Repo, keyspace: r.Keyspace, shard: r.Shard, name: r.Backup, heedDrills: true, older: r.Older,
-		fits: r.fits, progress: r.Progress,
+		fits: r.fits, progress: r.Progress, now: r.Now,
 	}
 	return c.choose(ctx)
 }
 
-// choose returns the named backup, or the newest without marks. fits is asked
+// choose returns the named backup, or the newest without marks: of two, the one
+// that has all transactions of the other, whatever their names say. fits is asked
 // whether it can be restored; if the newest can't be, an older one is not taken
 // instead, but named, unless that is wanted.
 func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
@@ -46,12 +56,15 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 	if len(keys) == 0 {
 		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", c.keyspace, c.shard))
 	}
-	slices.Reverse(keys)
+	candidates, err := c.newestFirst(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
 	var problem error
 	var problems []error // of all
-	for _, key := range keys {
-		m, err := ReadManifest(ctx, c.repo, key)
-		if isGone(err) || err == nil && (!m.Good() || c.failedDrill(ctx, key)) {
+	for _, candidate := range candidates {
+		m, err := candidate.manifest, candidate.err
+		if err == nil && (!m.Good() || c.failedDrill(ctx, candidate.key)) {
 			continue
 		}
 		if err == nil {
@@ -82,6 +95,42 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 			"look at them with \"shardseed list\"; one of them can be named with --backup")
 	}
 	return nil, problem
+}
+
+// newestFirst reads the records of backups and orders them: see
+// [retention.NewestFirst]. Those of the future are warned of.
+func (c *chooser) newestFirst(ctx context.Context, keys []cas.Key) ([]candidate, error) {
+	now := c.now()
+	byName := map[manifest.Name]candidate{}
+	var backups []retention.Backup
+	for _, key := range keys {
+		m, err := ReadManifest(ctx, c.repo, key)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		name, nameErr := manifest.ParseName(key.Name())
+		if isGone(err) {
+			continue
+		}
+		if nameErr != nil {
+			c.progress.Warn(fmt.Sprintf("%s is passed over: %v", key, nameErr))
+			continue
+		}
+		b := retention.Backup{Name: name}
+		if err == nil && m.PositionKnown {
+			b.Position = m.Position
+		}
+		if b.IsFuture(now) {
+			c.progress.Warn(fmt.Sprintf("backup %s is dated in the future: the clock of its host was wrong, or this host's is", name))
+		}
+		byName[name] = candidate{key, m, err}
+		backups = append(backups, b)
+	}
+	var ordered []candidate
+	for _, b := range retention.NewestFirst(backups, now) {
+		ordered = append(ordered, byName[b.Name])
+	}
+	return ordered, nil
 }
 
 // failedDrill tells that a backup's last drill has failed, and warns of it. What

@@ -33,7 +33,7 @@ func newShelf(t testing.TB) *shelf {
 	place := newTestTarget(t, newFolders(t), replication.MySQL)
 	place.version = replication.Version{Flavor: replication.MySQL, Major: 9, Minor: 7, Patch: 4}
 	s.restoreRun = &restoreRun{
-		RestoreOptions: RestoreOptions{Store: Store{Repo: repo}, Keyspace: "k", Shard: "-80", Progress: &s.progress},
+		RestoreOptions: RestoreOptions{Store: Store{Repo: repo}, Keyspace: "k", Shard: "-80", Progress: &s.progress, Now: clock},
 		target:         place,
 	}
 	return s
@@ -84,6 +84,51 @@ func failed(m *manifest.Manifest) { m.ToolVersion = "failed" }
 
 func marked(m *manifest.Manifest) {
 	m.Marks = []manifest.Mark{manifest.NewMark(manifest.MarkBadPages, "one")}
+}
+
+// at gives a backup the transactions up to a number.
+func at(last int) func(*manifest.Manifest) {
+	return func(m *manifest.Manifest) {
+		m.PositionKnown = true
+		set, err := replication.ParseGTIDSet(fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-%d", last))
+		if err != nil {
+			panic(err)
+		}
+		m.Position = replication.Position{Flavor: replication.MySQL, Executed: set}
+	}
+}
+
+// The newest backup is the one that has all transactions of the others, also if
+// clocks were wrong.
+func TestChooseByPosition(t *testing.T) {
+	const year = 365 * 24 * 60
+	for name, c := range map[string]struct {
+		backups map[int]func(*manifest.Manifest) // by the minutes after now
+		want    int
+		warns   int
+	}{
+		"a clock was ahead":               {map[int]func(*manifest.Manifest){-20: at(10), -10: at(20), year: at(5)}, -10, 1},
+		"only that one is left":           {map[int]func(*manifest.Manifest){year: at(5)}, year, 1},
+		"it is the newest all the same":   {map[int]func(*manifest.Manifest){-20: at(10), year: at(25)}, year, 1},
+		"a clock was behind":              {map[int]func(*manifest.Manifest){-year: at(30), -20: at(10), -10: at(20)}, -year, 0},
+		"without positions":               {map[int]func(*manifest.Manifest){-20: good, -10: good, year: good}, -10, 1},
+		"the newest is marked":            {map[int]func(*manifest.Manifest){-20: at(10), -10: at(20), -5: marked}, -10, 0},
+		"one without a position is later": {map[int]func(*manifest.Manifest){-20: at(10), -10: good}, -10, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t)
+			for minute, change := range c.backups {
+				s.put(t, minute, change)
+			}
+			m, err := s.choose(t.Context())
+			if err != nil || m.Name != nameAt(c.want) {
+				t.Errorf("chose %v, %v; want %s", m, err, nameAt(c.want))
+			}
+			if got := len(s.progress.warned); got != c.warns {
+				t.Errorf("%d warnings, want %d: %q", got, c.warns, s.progress.warned)
+			}
+		})
+	}
 }
 
 func TestChoose(t *testing.T) {

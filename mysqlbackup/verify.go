@@ -126,7 +126,7 @@ func (d *drillRun) preflight(ctx context.Context) error {
 		return err
 	}
 	c := chooser{
-		repo: opts.Store.Repo, keyspace: opts.Keyspace, shard: opts.Shard, name: opts.Backup, progress: opts.Progress,
+		repo: opts.Store.Repo, keyspace: opts.Keyspace, shard: opts.Shard, name: opts.Backup, progress: opts.Progress, now: opts.Now,
 		fits: func(_ context.Context, m *manifest.Manifest) error { return fitsVersion(m, version) },
 	}
 	m, err := c.choose(ctx)

@@ -1,4 +1,5 @@
-// Package retention decides which backups of a shard are kept. It does no I/O
+// Package retention decides which backups of a shard are kept, and which is the
+// newest. It does no I/O
 // and knows no clock.
 package retention
 
@@ -120,7 +121,7 @@ func Decide(backups []Backup, p Policy, now time.Time) ([]Verdict, error) {
 func sortOut(verdicts []Verdict, now time.Time) (good, newer, older []*Verdict) {
 	for i := range slices.Backward(verdicts) {
 		switch v := &verdicts[i]; {
-		case v.State != Good && v.State != Doubtful || v.isFuture(now):
+		case v.State != Good && v.State != Doubtful || v.IsFuture(now):
 		case v.State == Good:
 			good = append(good, v)
 		case len(good) == 0:
@@ -131,8 +132,6 @@ func sortOut(verdicts []Verdict, now time.Time) (good, newer, older []*Verdict) 
 	}
 	return good, newer, older
 }
-
-func (v *Verdict) isFuture(now time.Time) bool { return v.Name.Time.After(now.Add(skew)) }
 
 func (v *Verdict) keep(rule Rule) { v.Rules = append(v.Rules, rule) }
 
@@ -195,7 +194,7 @@ func protect(verdicts []Verdict, good []*Verdict, now time.Time) {
 			v.keep(Pinned)
 		}
 		switch {
-		case v.isFuture(now):
+		case v.IsFuture(now):
 			v.keep(Future)
 		case len(good) > 0 && v == good[0]:
 			v.keep(LastGood)
