@@ -106,6 +106,19 @@ func (s *Session) Abandon(ctx context.Context) error {
 	return nil
 }
 
+// EndSession is [Session.Abandon] of a session of another process: of one that
+// is known to be dead, because a session that is at work fails when it commits. A
+// backup that was committed stays.
+func (r *Repository) EndSession(ctx context.Context, key Key, note string) error {
+	if err := r.writable(); err != nil {
+		return err
+	}
+	if _, err := r.revoke(ctx, key, note); err != nil {
+		return fmt.Errorf("end session %s: %w", key, err)
+	}
+	return nil
+}
+
 func (s *Session) tryCommit(ctx context.Context, w *Writer, record []byte) error {
 	if w.session != s {
 		panic("cas: internal error: commit of another session's writer")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/mysqlbackup/vitess"
@@ -19,7 +20,8 @@ func (r *run) recoverCommand() *cli.Command {
 		ArgsUsage: "[ALIAS]",
 		Description: `Finishes putting a server back after a backup that was killed. What others have
 changed meanwhile is left as they made it. With --root, a shard's primary is
-looked up in the repository. A server that was taken out of serving is returned
+looked up in the repository, and the backup that was being made is ended there,
+so that prune need not wait for it. A server that was taken out of serving is returned
 as soon as it has caught up, in the way in which it was taken out.
 
 ALIAS is only for --topo vitess, where it says what the flags need not say then.
@@ -52,7 +54,8 @@ func (r *run) recover(c *cli.Context) error {
 	if err := k.err(c); err != nil {
 		return err
 	}
-	opts.Topology = r.knownPrimaries(c.Context, g.root, topo)
+	opts.Repo = r.repositoryIfThere(c.Context, g.root)
+	opts.Topology = knownPrimaries(opts.Repo, topo)
 	if topo.isVitess() {
 		opts.Vitess = &topo.client
 	}
@@ -84,25 +87,30 @@ func tabletOfRecover(c *cli.Context, k *checks, topo topology) error {
 	return setTabletFlags(c, alias)
 }
 
-// knownPrimaries returns what knows the primaries of shards, nil if nothing
-// does. A repository that cannot be opened must not keep a server from being
-// put back.
-func (r *run) knownPrimaries(ctx context.Context, root string, topo topology) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
-	if topo.kind != topoStore {
-		return func(keyspace manifest.Keyspace, shard manifest.Shard) mysqlbackup.Topology {
-			return topo.of(shardName{keyspace, shard})
-		}
-	}
+// repositoryIfThere opens the repository, if one is given. One that cannot be
+// opened must not keep a server from being put back.
+func (r *run) repositoryIfThere(ctx context.Context, root string) *cas.Repository {
 	if root == "" {
 		return nil
 	}
 	repo, err := openRepository(ctx, root)
 	if err != nil {
-		r.out.Warn("going on without knowing the shard's primary: " + err.Error())
+		r.out.Warn("going on without the repository: " + err.Error())
+	}
+	return repo
+}
+
+// knownPrimaries returns what knows the primaries of shards, nil if nothing
+// does.
+func knownPrimaries(repo *cas.Repository, topo topology) func(manifest.Keyspace, manifest.Shard) mysqlbackup.Topology {
+	if topo.kind == topoStore && repo == nil {
 		return nil
 	}
 	return func(keyspace manifest.Keyspace, shard manifest.Shard) mysqlbackup.Topology {
-		return shardName{keyspace, shard}.record(repo)
+		if topo.kind == topoStore {
+			return shardName{keyspace, shard}.record(repo)
+		}
+		return topo.of(shardName{keyspace, shard})
 	}
 }
 

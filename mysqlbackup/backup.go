@@ -170,7 +170,7 @@ func (b *backupRun) begin(ctx context.Context, srv *server, state serverState) e
 	}
 	b.journal.record = record{
 		Datadir: b.layout.datadir, DefaultsFile: b.Server.Defaults.Path, Socket: b.Server.Conn.Socket,
-		Alias: b.Alias.String(), Backup: string(b.record.Key()), Started: b.Now().UTC(), Saved: state,
+		Alias: b.Alias.String(), Backup: string(b.record.Key()), Repository: b.Store.Repo.UUID().String(), Started: b.Now().UTC(), Saved: state,
 		StartFlags: quietFlags(srv.dialect), ServerPID: int(srv.pid.Load()), Serving: b.Serving,
 	}
 	if b.Serving.Tablet != nil { // whether a tablet's server acknowledges is set up by vttablet, with its type

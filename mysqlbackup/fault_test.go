@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -79,6 +80,7 @@ func TestRecoverKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		published := 0
 		for _, step := range mysqlbackup.BackupSteps() {
+			before := s.openSessions(t)
 			s.killed(t, childRun{Server: s.replica, DieAt: step})
 			if step == mysqlbackup.StepPutBack || step == mysqlbackup.StepCatchUp {
 				published++
@@ -91,12 +93,29 @@ func TestRecoverKilled(t *testing.T) {
 			if got, want := result.Pending, !slices.Contains(none, step); got != want {
 				t.Errorf("something to put back: %t, want %t", got, want)
 			}
+			if got := s.openSessions(t); result.Pending && got != before {
+				t.Errorf("%d sessions are open, want %d: prune waits for that of the killed run", got, before)
+			}
 			s.checkBack(t, published)
 			if t.Failed() {
 				t.Fatalf("killed at %s", step)
 			}
 		}
 	})
+}
+
+// openSessions counts the sessions that have not come to an end.
+func (b *bench) openSessions(t testing.TB) int {
+	t.Helper()
+	sessions, err := filepath.Glob(filepath.Join(b.root, "sessions/commerce/-80/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := filepath.Glob(filepath.Join(b.root, "manifests/commerce/-80/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(sessions) - len(ended)
 }
 
 // TestBackupAfterKilled kills one run after the other, each a step later: each
@@ -110,6 +129,9 @@ func TestBackupAfterKilled(t *testing.T) {
 		}
 		s.backUp(t)
 		s.checkBack(t, 3)
+		if got, want := s.openSessions(t), 2; got != want { // those killed when there was no journal yet
+			t.Errorf("%d sessions are open, want %d", got, want)
+		}
 	})
 }
 

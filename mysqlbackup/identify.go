@@ -137,6 +137,7 @@ func (b *backupRun) lockJournal(ctx context.Context) error {
 	if !j.pending() {
 		return nil
 	}
+	b.keeper.endSession(ctx, b.Store.Repo)
 	if old, now := j.Serving.Tablet, b.Serving.Tablet; old != nil && now != nil {
 		old.Client = now.Client
 	}

@@ -1,6 +1,7 @@
 package mysqlbackup
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 )
@@ -37,8 +39,9 @@ type record struct {
 	DefaultsFile string            `json:"defaults_file"`
 	Socket       string            `json:"socket"`
 	Alias        string            `json:"tablet_alias"`
-	Backup       string            `json:"backup"` // key of the backup that was being made
-	PID          int               `json:"pid"`    // of the shardseed that wrote this
+	Backup       string            `json:"backup"`               // key of the backup that was being made
+	Repository   string            `json:"repository,omitempty"` // uuid of the one that it was being made in
+	PID          int               `json:"pid"`                  // of the shardseed that wrote this
 	Started      time.Time         `json:"started"`
 	Phase        phase             `json:"phase"`
 	Primary      string            `json:"primary"`      // the shard's, when the run began; "" if it was not known
@@ -203,6 +206,21 @@ func (j *journal) clear() error {
 	}
 	j.record = record{}
 	return nil
+}
+
+// endSession ends the session of the run that left the journal, so that garbage
+// collection need not wait for it: whoever holds the journal's lock knows that
+// the run's process is gone. In another repository than the run's it does
+// nothing. It returns why the session could not be ended.
+func (j *journal) endSession(ctx context.Context, repo *cas.Repository) error {
+	if repo == nil || j.Repository != repo.UUID().String() {
+		return nil
+	}
+	key, err := cas.ParseKey(j.Backup)
+	if err != nil {
+		return fmt.Errorf("the journal's backup: %w", err)
+	}
+	return repo.EndSession(ctx, key, fmt.Sprintf("its process %d was killed", j.PID))
 }
 
 // close releases the lock; the record stays if it was not cleared.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/replication"
 )
 
@@ -88,6 +89,13 @@ func (k *keeper) settled(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	return true, k.journal.clear()
+}
+
+// endSession ends the killed run's session. The server counts for more than that.
+func (k *keeper) endSession(ctx context.Context, repo *cas.Repository) {
+	if err := k.journal.endSession(ctx, repo); err != nil {
+		k.progress.Warn(fmt.Sprintf("the next prune waits for %s before it ends the killed run's backup: %v", cas.DefaultStaleAfter, err))
+	}
 }
 
 // noteRestart notices a server that has been restarted, and not by the run:

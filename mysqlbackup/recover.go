@@ -6,6 +6,7 @@ import (
 	"path"
 	"time"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup/vitess"
 )
@@ -13,6 +14,7 @@ import (
 // RecoverOptions say which server to put back.
 type RecoverOptions struct {
 	Server      Instance
+	Repo        *cas.Repository                                  // in which the session of the killed run is ended; nil: none
 	Topology    func(manifest.Keyspace, manifest.Shard) Topology // nil: the shard's primary is not known
 	Vitess      *vitess.Client                                   // how to reach Vitess now; nil: as when the server was taken aside
 	CatchUp     CatchUp                                          // what a server must reach that was taken out of serving
@@ -55,6 +57,7 @@ func Recover(ctx context.Context, opts RecoverOptions) (_ *RecoverResult, err er
 		journal: j, progress: opts.Progress, topology: opts.topology(j), conn: opts.Server.Conn, limits: opts.CatchUp,
 		accounts: accounts{replication: opts.Replication, admin: opts.Server.Conn.Credentials},
 	}
+	k.endSession(ctx, opts.Repo)
 	if settled, err := k.settled(ctx); settled || err != nil {
 		return &RecoverResult{}, err
 	}

@@ -315,5 +315,5 @@ func parallelFlavors(t *testing.T, test func(t *testing.T, flavor replication.Fl
 func (b *bench) recoverOptions(t testing.TB, srv *mysqltest.Server) mysqlbackup.RecoverOptions {
 	t.Helper()
 	opts := b.backupOptions(t, srv)
-	return mysqlbackup.RecoverOptions{Server: opts.Server, Replication: opts.Replication, StateDir: b.stateDir, Progress: b.progress}
+	return mysqlbackup.RecoverOptions{Server: opts.Server, Repo: b.repo, Replication: opts.Replication, StateDir: b.stateDir, Progress: b.progress}
 }
