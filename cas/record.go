@@ -47,6 +47,19 @@ func (r *Repository) checkNotForgotten(ctx context.Context, key Key) error {
 	return nil
 }
 
+// HadBackups tells whether a backup of the shard was ever removed: then it had
+// some, also if none is listed now. Sessions that failed do not count.
+func (r *Repository) HadBackups(ctx context.Context, keyspace, shard string) (bool, error) {
+	if _, err := NewKey(keyspace, shard, "x"); err != nil {
+		return false, err
+	}
+	marks, err := r.backend.List(ctx, "forgotten/"+keyspace+"/"+shard)
+	if err != nil {
+		return false, fmt.Errorf("list removed backups of %s/%s: %w", keyspace, shard, err)
+	}
+	return len(marks) > 0, nil
+}
+
 // Keys returns the backups of a shard: committed, not revoked, not forgotten;
 // sorted by name, which is by time. A damaged register is listed, so that
 // whoever reads it learns of the damage.

@@ -3,6 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/check"
+	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -76,7 +78,15 @@ func (r *run) listNothing(ctx context.Context, verb string, repo *cas.Repository
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(shards, shard.String()) {
+	had, err := repo.HadBackups(ctx, string(shard.keyspace), string(shard.shard))
+	if err != nil {
+		return err
+	}
+	begun := slices.Contains(shards, shard.String())
+	switch {
+	case begun && !had:
+		return hint.Wrap(fmt.Errorf("%s %s: %w: none that was begun has been published", verb, shard, mysqlbackup.ErrNoBackup), "run \"shardseed status\" on the host that backs it up")
+	case !begun:
 		return noBackup(verb, shard, shards)
 	}
 	r.out.Text("all backups of %s have been removed", shard)

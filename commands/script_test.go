@@ -116,7 +116,7 @@ func atStep(ctx context.Context, do string) {
 
 // fakeBackup is the program "fakebackup ROOT KEYSPACE/SHARD NAME [MARK]": it
 // commits a backup of three files that no server has, with one bad page if it
-// is marked.
+// is marked. With the mark "failed" it is given up instead.
 func fakeBackup() {
 	mark := ""
 	if len(os.Args) > 4 {
@@ -144,6 +144,9 @@ func commitFake(ctx context.Context, root, shard, name, mark string) (err error)
 	session, err := repo.Begin(ctx, m.Key(), nil)
 	if err != nil {
 		return err
+	}
+	if mark == "failed" {
+		return session.Abandon(ctx)
 	}
 	w := session.NewWriter(cas.WriterOptions{})
 	defer func() { err = errors.Join(err, w.Close()) }()
