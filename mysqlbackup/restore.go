@@ -368,8 +368,11 @@ func (r *restoreRun) goOn(ctx context.Context, m *marker) (_ *RestoreResult, err
 		return nil, hint.Wrap(refuse("%s was restored to follow %q, and the primary is %q now", m.Backup, m.Primary, r.primaryText()), startOver)
 	}
 	r.result = RestoreResult{Manifest: r.chosen, Datadir: r.target.layout.datadir, Primary: r.primary, WentOn: true}
-	if err := r.finishRelease(); err != nil || !r.Mode.starts() {
-		return &r.result, err
+	if err := r.finishRelease(); err != nil {
+		return nil, hint.Wrap(err, "run the same restore again")
+	}
+	if !r.Mode.starts() {
+		return &r.result, nil
 	}
 	return r.serve(ctx)
 }

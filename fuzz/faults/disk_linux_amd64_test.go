@@ -29,6 +29,7 @@ type node struct {
 	data  []byte           // as it was synced last; nothing if it never was
 	names map[string]*node // of a folder: as programs see it; nil for a file
 	kept  map[string]*node // of a folder: as it was synced last
+	in    *node            // of a folder: the one that keeps it
 }
 
 // readDisk reads a folder, all of which has been on the disk for long.
@@ -54,7 +55,22 @@ func readDisk(t *testing.T, dir string) *node {
 		n.names[e.Name()] = readDisk(t, filepath.Join(dir, e.Name()))
 	}
 	n.kept = maps.Clone(n.names)
+	n.adopt()
 	return n
+}
+
+// adopt takes the folders in n out of those that kept them before: no file system
+// shows a folder in two places.
+func (n *node) adopt() {
+	for _, child := range n.kept {
+		if child.names == nil || child.in == n {
+			continue
+		}
+		if child.in != nil {
+			maps.DeleteFunc(child.in.kept, func(_ string, other *node) bool { return other == child })
+		}
+		child.in = n
+	}
 }
 
 // find returns the node of a path as programs see it, nil if there is none.
@@ -101,6 +117,7 @@ func (n *node) sync(data []byte) {
 	n.was = n.mode
 	if n.names != nil {
 		n.kept = maps.Clone(n.names)
+		n.adopt()
 		return
 	}
 	n.data = data

@@ -87,7 +87,7 @@ func newFixture(t *testing.T, dir string) *fixture {
 // keepFiles copies what is of use here of a data directory.
 func keepFiles(t *testing.T, from, to string) {
 	t.Helper()
-	keep := []string{"ibdata1", "ib_logfile0", "aria_log_control", "aria_log.00000001", "mysql.ibd", "undo_001", "undo_002", "auto.cnf", "#innodb_redo", "#innodb_temp", "db", "binlog.index", "binlog.state"}
+	keep := []string{"ibdata1", "ib_logfile0", "aria_log_control", "aria_log.00000001", "mysql.ibd", "undo_001", "undo_002", "#innodb_redo", "#innodb_temp", "db", "binlog.index", "binlog.state"}
 	if err := os.Mkdir(to, 0o750); err != nil {
 		t.Fatal(err)
 	}
