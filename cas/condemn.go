@@ -10,15 +10,21 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/shardseed/shardseed/internal/hint"
 )
 
 // condemn decides which packs are to go, stores elsewhere what is needed of
 // them, and publishes the list. It returns false if there is nothing to condemn.
 func (p *pruner) condemn(ctx context.Context) (bool, error) {
-	if err := p.repackPoor(ctx); err != nil {
-		return false, err
+	err := p.repackPoor(ctx)
+	if err == nil {
+		err = p.verifySurvivors(ctx)
 	}
-	if err := p.verifySurvivors(ctx); err != nil {
+	if errors.Is(err, ErrCorrupt) {
+		err = hint.Wrap(err, "nothing is deleted: run \"shardseed check --read-data\", then \"shardseed repair\"")
+	}
+	if err != nil {
 		return false, err
 	}
 	list := packList{packs: p.free(), keys: p.newKeys()}
@@ -26,7 +32,7 @@ func (p *pruner) condemn(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	p.Progress.Step("condemn", fmt.Sprintf("%d packs", len(list.packs)))
-	list, err := p.repo.putPackList(ctx, listName(p.lists.gen, listCondemned), list)
+	list, err = p.repo.putPackList(ctx, listName(p.lists.gen, listCondemned), list)
 	if err != nil {
 		return false, fmt.Errorf("condemn packs: %w", err)
 	}

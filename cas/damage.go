@@ -82,7 +82,7 @@ const maxPackHeader = packHeaderSize + 3*maxPart + 2 + 4
 // readPackHeader reads the start of a pack.
 func readPackHeader(blob BlobReader) (packHeader, error) {
 	buf := make([]byte, min(blob.Size(), maxPackHeader))
-	if err := readFull(blob, buf, 0); err != nil {
+	if err := readPart(blob, ID{}, buf, 0); err != nil {
 		return packHeader{}, err
 	}
 	h, err := parsePackHeader(buf)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -240,14 +241,14 @@ func readPack(blob BlobReader, id ID, decoders *decoders) (*Pack, error) {
 		return nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", size, maxPackSize)}
 	}
 	tail := make([]byte, min(size, tailRead))
-	if err := readFull(blob, tail, size-int64(len(tail))); err != nil {
+	if err := readPart(blob, id, tail, size-int64(len(tail))); err != nil {
 		return nil, err
 	}
 	t, err := parseTrailer(tail[len(tail)-trailerSize:], size)
 	if err != nil {
 		return nil, packError(id, err)
 	}
-	footer, err := readFooter(blob, t, tail)
+	footer, err := readFooter(blob, id, t, tail)
 	if err != nil {
 		return nil, err
 	}
@@ -259,12 +260,22 @@ func readPack(blob BlobReader, id ID, decoders *decoders) (*Pack, error) {
 }
 
 // readFooter returns the footer as stored, from the tail if it is all there.
-func readFooter(blob BlobReader, t packTrailer, tail []byte) ([]byte, error) {
+func readFooter(blob BlobReader, id ID, t packTrailer, tail []byte) ([]byte, error) {
 	if inTail := len(tail) - trailerSize; int(t.footerSize) <= inTail {
 		return tail[inTail-int(t.footerSize) : inTail], nil
 	}
 	footer := make([]byte, t.footerSize) // not longer than the file: see validate
-	return footer, readFull(blob, footer, t.footerStart)
+	return footer, readPart(blob, id, footer, t.footerStart)
+}
+
+// readPart fills buf with what lies at offset within a pack. It is damage if the
+// pack is no longer as long as it was when it was opened.
+func readPart(blob BlobReader, id ID, buf []byte, offset int64) error {
+	err := readFull(blob, buf, offset)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return &CorruptError{Pack: id, Reason: fmt.Sprintf("it has become shorter while it was read: bytes %d to %d are not there", offset, offset+int64(len(buf)))}
+	}
+	return err
 }
 
 func parseFooter(t packTrailer, footer []byte, decoders *decoders) ([]Frame, error) {

@@ -271,8 +271,8 @@ func (r *Reader) read(ctx context.Context, buf []byte, loc Location, size int64)
 		}
 	}
 	buf = sized(buf, int(size))
-	err = readFull(file.blob, buf, loc.Offset)
-	if err != nil {
+	err = readPart(file.blob, loc.Pack, buf, loc.Offset)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
 		err = fmt.Errorf("read pack %s: %w", loc.Pack.Short(), err)
 	}
 	if errors.Is(err, ErrNotFound) { // it was open, and another host has removed it

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +95,54 @@ func TestChunkDamage(t *testing.T) {
 	backend.Drop(name)
 	if _, err := newReader(t, repo, index).Chunk(t.Context(), f.ID, len(plain)); !errors.Is(err, cas.ErrNotFound) {
 		t.Errorf("pack gone: got %v, want ErrNotFound", err)
+	}
+}
+
+// shrinking is a store whose files end at a byte once they have been opened.
+type shrinking struct {
+	cas.Backend
+	end int64
+}
+
+type shrunk struct {
+	cas.BlobReader
+	end int64
+}
+
+func (s *shrinking) Open(ctx context.Context, name string) (cas.BlobReader, error) {
+	blob, err := s.Backend.Open(ctx, name)
+	return &shrunk{blob, s.end}, err
+}
+
+func (s *shrunk) ReadAt(buf []byte, offset int64) (int, error) {
+	if offset+int64(len(buf)) <= s.end {
+		return s.BlobReader.ReadAt(buf, offset)
+	}
+	return 0, io.EOF
+}
+
+// TestShrinkingPack: a pack that is cut while it is read is damaged, wherever that
+// is.
+func TestShrinkingPack(t *testing.T) {
+	repo, backend := newRepoUnchecked(t)
+	plain := noise(1, 5000)
+	pack := commit(t, repo, key, cas.WriterOptions{}, plain).Packs()[0]
+	shrinking := &shrinking{backend, 1 << 20}
+	opened, err := cas.Open(t.Context(), shrinking)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := newReader(t, opened, castest.NewIndex(t, repo))
+	shrinking.end = 100
+	if _, err := reader.Chunk(t.Context(), cas.Sum(plain), 5000); !errors.Is(err, cas.ErrCorrupt) {
+		t.Errorf("chunk: got %v, want ErrCorrupt", err)
+	}
+	if _, err := opened.Pack(t.Context(), pack.ID); !errors.Is(err, cas.ErrCorrupt) {
+		t.Errorf("directory: got %v, want ErrCorrupt", err)
+	}
+	shrinking.end = 10
+	if _, err := opened.Inspect(t.Context(), pack.ID); !errors.Is(err, cas.ErrCorrupt) {
+		t.Errorf("both ends: got %v, want ErrCorrupt", err)
 	}
 }
 

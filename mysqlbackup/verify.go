@@ -311,7 +311,7 @@ func (d *drillRun) drill(ctx context.Context) error {
 
 // blame notes an error of damaged data; any other is returned.
 func (d *drillRun) blame(err error, what string) error {
-	if !errors.Is(err, cas.ErrCorrupt) && !errors.Is(err, cas.ErrNotFound) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	if !errors.Is(err, cas.ErrCorrupt) && !errors.Is(err, cas.ErrNotFound) {
 		return err
 	}
 	d.fail("%s: %v", what, err)

@@ -365,7 +365,12 @@ func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := folder.ReadDir(-1)
+	plain, err := unix.FcntlInt(folder.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err := errors.Join(err, folder.Close()); err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	names := os.NewFile(uintptr(plain), b.path(dir)) // one opened below an os.Root asks for the stat of each name
+	found, err := names.ReadDir(-1)
 	slices.SortFunc(found, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return found, errors.Join(err, folder.Close())
+	return found, errors.Join(err, names.Close())
 }
