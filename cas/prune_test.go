@@ -15,6 +15,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/castest"
 	"github.com/shardseed/shardseed/cas/mem"
+	"github.com/shardseed/shardseed/internal/hint"
 )
 
 // Records of these tests are the IDs of their chunks.
@@ -448,4 +449,40 @@ func TestPruneFollowsBases(t *testing.T) {
 	if r := mustPrune(t, repo, opts); r.Packs != 0 || r.Written != 0 {
 		t.Errorf("again: got %+v", r)
 	}
+}
+
+// TestPruneDamaged: a chunk that must be stored elsewhere cannot be read. Nothing is
+// deleted, and it says what to do.
+func TestPruneDamaged(t *testing.T) {
+	repo, backend := newRepoUnchecked(t)
+	first, second := noises(0, 20, 5000), noises(10, 30, 5000)
+	backUp(t, repo, key+"-1", first, nil)
+	backUp(t, repo, key+"-2", second, nil)
+	if err := repo.Forget(t.Context(), key+"-1", nil); err != nil {
+		t.Fatal(err)
+	}
+	chain, err := castest.NewIndex(t, repo).Lookup(cas.Sum(second[0]), cas.AnyDepth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := cas.PackName(chain[0].Pack)
+	damaged := bytes.Clone(backend.Bytes(name))
+	damaged[chain[0].Offset+cas.FrameOverhead+100] ^= 1
+	backend.Overwrite(name, damaged)
+	before, err := repo.PackIDs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = repo.Prune(t.Context(), pruneOptions(&hooks{}))
+	if hints := hint.Of(err); !errors.Is(err, cas.ErrCorrupt) || len(hints) == 0 || !strings.Contains(hints[0], "shardseed repair") {
+		t.Errorf("got %v with hints %q, want ErrCorrupt and what to do", err, hints)
+	}
+	after, err := repo.PackIDs(t.Context())
+	if err != nil || !isSubset(before, after) {
+		t.Errorf("packs were %v and are %v, %v", before, after, err)
+	}
+}
+
+func isSubset(some, all []cas.ID) bool {
+	return !slices.ContainsFunc(some, func(id cas.ID) bool { return !slices.Contains(all, id) })
 }
