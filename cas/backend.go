@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 )
 
 // Backend keeps blobs under names: slash-separated paths that CheckName accepts.
@@ -58,6 +59,15 @@ type BlobReader interface {
 	// Expect says that these bytes will be read soon, so that the store can
 	// begin to fetch them. It does not wait, and may do nothing.
 	Expect(offset, size int64)
+}
+
+// Sweeper is a Backend in which writers leave something behind if they end before
+// they give it a name.
+type Sweeper interface {
+	// Sweep removes what nobody has written to for that long, by the store's
+	// own clock. It returns how many files and bytes that were. A writer that
+	// comes back after all cannot publish any more, and is told.
+	Sweep(ctx context.Context, unused time.Duration) (files int, size int64, err error)
 }
 
 // Entry is one name in a folder.

@@ -58,9 +58,27 @@ type PruneResult struct {
 	Written  int64 // bytes of the packs that hold them now
 	Stored   int64 // bytes of the packs that are left
 	Unused   int64 // bytes of frames in them that no backup needs
+	Left     int   // files without a name that were removed: their writers ended before they gave them one
+	LeftSize int64 // bytes of those
 	Revoked  []Key // sessions that were ended, for they gave no signs of life
 	Waited   []Key // sessions that were waited for, to their end
 	Waiting  []Key // sessions still at work: what they may need is decided by the next run
+}
+
+// leftFor is how long nobody must have written to a file without a name before it
+// is removed. A writer does within seconds; one that was stalled for so long is told.
+const leftFor = 24 * time.Hour
+
+// sweepLeft removes what writers left behind.
+func (r *Repository) sweepLeft(ctx context.Context, opts PruneOptions, result *PruneResult) (err error) {
+	sweeper, ok := r.backend.(Sweeper)
+	if !ok || opts.DryRun {
+		return nil
+	}
+	if result.Left, result.LeftSize, err = sweeper.Sweep(ctx, leftFor); err != nil {
+		return fmt.Errorf("prune: remove what writers left behind: %w", err)
+	}
+	return nil
 }
 
 // Freed returns the bytes by which the repository is smaller now.
@@ -94,7 +112,7 @@ func (r *Repository) Prune(ctx context.Context, opts PruneOptions) (*PruneResult
 		more, err := p.run(ctx)
 		switch {
 		case err == nil && !more:
-			return result, nil
+			return result, r.sweepLeft(ctx, opts, result)
 		case err == nil:
 			rounds++
 		case restarts == pruneRestarts || !p.overtaken(ctx, err):

@@ -108,11 +108,13 @@ func (r *run) tellPruned(p *cas.PruneResult, dryRun bool) {
 		Freed    int64     `json:"freed_bytes"`
 		Stored   int64     `json:"stored_bytes"`
 		Unused   int64     `json:"unused_bytes"`
+		Left     int       `json:"unnamed_files_removed"`
+		LeftSize int64     `json:"unnamed_bytes_removed"`
 		Revoked  []cas.Key `json:"sessions_revoked"`
 		Waited   []cas.Key `json:"sessions_waited_for"`
 		Waiting  []cas.Key `json:"sessions_waiting"`
 	}{
-		"pruned", dryRun, p.Backups, p.Packs, p.Deleted, p.Repacked, p.Written, p.Freed(), p.Stored, p.Unused,
+		"pruned", dryRun, p.Backups, p.Packs, p.Deleted, p.Repacked, p.Written, p.Freed(), p.Stored, p.Unused, p.Left, p.LeftSize,
 		orNone(p.Revoked), orNone(p.Waited), orNone(p.Waiting),
 	})
 	done := []string{"deleted", "repacked", "freed", "left"}
@@ -121,6 +123,9 @@ func (r *run) tellPruned(p *cas.PruneResult, dryRun bool) {
 	}
 	r.out.Text("%s %d packs, %s; %s %s as %s", done[0], p.Packs, ui.Bytes(p.Deleted), done[1], ui.Bytes(p.Repacked), ui.Bytes(p.Written))
 	r.out.Text("%s %s; %s: %s for %d backups, of which %s are of no use", done[2], ui.Bytes(p.Freed()), done[3], ui.Bytes(p.Stored), p.Backups, ui.Bytes(p.Unused))
+	if p.Left > 0 {
+		r.out.Text("removed %d files, %s, which writers left behind without a name", p.Left, ui.Bytes(p.LeftSize))
+	}
 	for _, key := range p.Revoked {
 		r.out.Text("ended %s, which gave no sign of life", key)
 	}

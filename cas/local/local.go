@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -328,6 +329,49 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return b.checkRoot()
 	}
 	return err
+}
+
+// Sweep implements cas.Sweeper.
+func (b *Backend) Sweep(ctx context.Context, unused time.Duration) (files int, size int64, err error) {
+	now, err := b.now(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	found, err := b.readDir(tmpDir)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, entry := range found {
+		info, err := os.Lstat(filepath.Join(b.path(tmpDir), entry.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has its name now
+		}
+		if err != nil {
+			return files, size, err
+		}
+		if !info.Mode().IsRegular() || now.Sub(info.ModTime()) < unused {
+			continue
+		}
+		if err := b.system.Remove(filepath.Join(b.path(tmpDir), entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return files, size, err
+		}
+		files, size = files+1, size+info.Size()
+	}
+	return files, size, nil
+}
+
+// now returns the time of the file system, which may be another host's: that of the
+// last change to the folder, made here.
+func (b *Backend) now(ctx context.Context) (time.Time, error) {
+	staged, err := b.Stage(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	info, err := os.Stat(b.path(tmpDir))
+	if err := errors.Join(err, staged.Discard()); err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // List implements cas.Backend. Names that begin with a dot are left out: they

@@ -349,3 +349,50 @@ func TestUmask(t *testing.T) {
 		}
 	}
 }
+
+// TestSweep: what nobody has written to for a day goes, and its writer is told should it
+// come back; what is newer stays, and can be published.
+func TestSweep(t *testing.T) {
+	b, err := Create(filepath.Join(t.TempDir(), "root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stalled, err := b.Stage(t.Context())
+	if err == nil {
+		_, err = stalled.Write([]byte("stalled"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(b.path("tmp") + "/.*")
+	if err != nil || len(names) != 1 {
+		t.Fatalf("staged: %v, %v", names, err)
+	}
+	past := time.Now().Add(-25 * time.Hour)
+	if err := os.Chtimes(names[0], past, past); err != nil {
+		t.Fatal(err)
+	}
+	working, err := b.Stage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files, size, err := b.Sweep(t.Context(), 26*time.Hour); files != 0 || size != 0 || err != nil {
+		t.Errorf("too early: %d files, %d bytes, %v", files, size, err)
+	}
+	if files, size, err := b.Sweep(t.Context(), 24*time.Hour); files != 1 || size != 7 || err != nil {
+		t.Errorf("got %d files, %d bytes, %v; want 1 and 7", files, size, err)
+	}
+	if err := working.Publish(t.Context(), "working"); err != nil {
+		t.Errorf("publish what is at work: %v", err)
+	}
+	if err := stalled.Publish(t.Context(), "stalled"); err == nil {
+		t.Error("published what is gone")
+	}
+	if _, err := b.Open(t.Context(), "stalled"); !errors.Is(err, cas.ErrNotFound) {
+		t.Errorf("open: got %v, want ErrNotFound", err)
+	}
+	left, err := os.ReadDir(b.path("tmp"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
