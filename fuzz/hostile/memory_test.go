@@ -195,7 +195,7 @@ func bombs() []bomb {
 			r.publish(m)
 			for _, name := range []string{
 				"verified/0000000001", "gc/0000000001.condemned", "values/shards/commerce/-80/primary/0000000001", "values/proofs/" + backupKey + "/0000000001",
-				"values/holds/" + backupKey + "/0000000001", "manifests/commerce/-80/2026-11-24.040000.zone1-0000000101",
+				"values/holds/" + backupKey + "/0000000001", "manifests/commerce/-80/2026-11-23.040001.zone1-0000000101",
 			} {
 				r.write(name, nil)
 				if err := os.Chmod(r.path(name), 0o600); err != nil {
