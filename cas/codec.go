@@ -97,7 +97,7 @@ type encoders struct {
 // encoder compresses and verifies chunks, one at a time, in its own buffers.
 type encoder struct {
 	zstd       *zstd.Encoder
-	transcoder *transcoder // of the fastest level, else nil
+	transcode  func(plain []byte) []byte // of the fastest level, else nil; see transcoder
 	decoders   *decoders
 	out        []byte // payload made last
 	delta      []byte // payload of a delta made last
@@ -117,7 +117,7 @@ func newEncoders(level Level, decoders *decoders) *encoders {
 		}
 		e := &encoder{zstd: z, decoders: decoders}
 		if level == LevelFastest {
-			e.transcoder = &transcoder{}
+			e.transcode = new(transcoder).encode
 		}
 		return e
 	}}}
@@ -163,31 +163,40 @@ func (e *encoder) encode(f *Frame, plain, base []byte) ([]byte, error) {
 			return e.verifyDelta(f, plain, base)
 		}
 	}
-	if err := e.compress(plain); err != nil {
-		return nil, fmt.Errorf("compress chunk %s: %w", f.ID.Short(), err)
-	}
+	transcoded := e.compress(plain)
 	if size := len(e.delta); size > 0 && size < min(len(e.out), len(plain)) {
 		return e.verifyDelta(f, plain, base)
 	}
 	f.Depth, f.Base = 0, ID{}
+	payload, err := e.encodeAlone(f, plain)
+	if err != nil && transcoded { // see transcoder
+		e.out = e.zstd.EncodeAll(plain, e.out[:0])
+		return e.encodeAlone(f, plain)
+	}
+	return payload, err
+}
+
+// compress makes plain into the payload in out. It returns whether the transcoder
+// made it.
+func (e *encoder) compress(plain []byte) (transcoded bool) {
+	if e.transcode != nil {
+		if data := e.transcode(plain); data != nil {
+			e.out = append(e.out[:0], data...)
+			return true
+		}
+	}
+	e.out = e.zstd.EncodeAll(plain, e.out[:0])
+	return false
+}
+
+// encodeAlone completes a frame that is no delta, of the payload in out or of plain
+// itself.
+func (e *encoder) encodeAlone(f *Frame, plain []byte) ([]byte, error) {
 	if len(e.out) >= len(plain) {
 		f.Codec, f.StoredSize = CodecRaw, uint32(len(plain))
 		return plain, nil
 	}
 	return e.verify(f, plain)
-}
-
-// compress makes plain into the payload in out.
-func (e *encoder) compress(plain []byte) error {
-	if e.transcoder != nil {
-		data, err := e.transcoder.encode(plain)
-		if err != nil || data != nil {
-			e.out = append(e.out[:0], data...)
-			return err
-		}
-	}
-	e.out = e.zstd.EncodeAll(plain, e.out[:0])
-	return nil
 }
 
 // verify completes a frame of the payload in out. It decodes the payload and

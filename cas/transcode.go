@@ -23,6 +23,11 @@ const (
 // transcoder makes zstd data with the matches that a Snappy encoder finds: that
 // one is in assembly and gives up early where there are few, which is what most
 // pages of a database are like.
+//
+// The converter loses a block that comes out no shorter although there are matches
+// in it (blockenc.go of klauspost/compress has no plain bytes to fall back to then).
+// So its result counts only once it was decoded and compared; else zstd's own
+// encoder is asked.
 type transcoder struct {
 	snappy []byte
 	in     bytes.Reader
@@ -31,13 +36,13 @@ type transcoder struct {
 }
 
 // encode returns plain as zstd data. It returns nil where zstd's own encoder is
-// as fast and finds more: if matches make up half of the first quarter. The
-// result is valid until the next call.
-func (t *transcoder) encode(plain []byte) ([]byte, error) {
+// as fast and finds more: if matches make up half of the first quarter; or where
+// the converter fails. The result is valid until the next call.
+func (t *transcoder) encode(plain []byte) []byte {
 	sample := plain[:len(plain)/4]
 	t.snappy = s2.EncodeSnappy(t.snappy[:cap(t.snappy)], sample)
 	if len(t.snappy) < len(sample)/2 {
-		return nil, nil
+		return nil
 	}
 	t.snappy = append(t.snappy[:0], snappyStart...)
 	for block := range slices.Chunk(plain, snappyBlock) {
@@ -46,9 +51,9 @@ func (t *transcoder) encode(plain []byte) ([]byte, error) {
 	t.in.Reset(t.snappy)
 	t.out.Reset()
 	if _, err := t.zstd.Convert(&t.in, &t.out); err != nil && !errors.Is(err, io.EOF) { // the end is an error to it
-		return nil, err
+		return nil
 	}
-	return t.out.Bytes(), nil
+	return t.out.Bytes()
 }
 
 // append adds the block to the Snappy stream. Its checksum is left out, for the

@@ -27,10 +27,7 @@ func TestTranscode(t *testing.T) {
 	for _, size := range []int{1, 2, 3, 4, 5, 15, 16, 63, 64, 65, 16384, snappyBlock - 1, snappyBlock, snappyBlock + 1, len(rows)} {
 		for _, plain := range [][]byte{rows[:size], randomBytes(2, size), make([]byte, size)} {
 			var tr transcoder
-			data, err := tr.encode(plain)
-			if err != nil {
-				t.Fatalf("%d bytes: %v", size, err)
-			}
+			data := tr.encode(plain)
 			if data == nil {
 				continue
 			}
@@ -42,9 +39,9 @@ func TestTranscode(t *testing.T) {
 	}
 	for _, size := range []int{16384, snappyBlock, len(rows)} {
 		var tr transcoder
-		data, err := tr.encode(rows[:size])
-		if err != nil || data == nil {
-			t.Fatalf("%d bytes: not transcoded: %v", size, err)
+		data := tr.encode(rows[:size])
+		if data == nil {
+			t.Fatalf("%d bytes: not transcoded", size)
 		}
 		_, other := encodeOne(t, LevelDefault, ID{}, rows[:size], nil)
 		if len(data) > len(other)*11/10 {
@@ -63,8 +60,8 @@ func TestTranscodeCompressible(t *testing.T) {
 		"zeros": make([]byte, snappyBlock),
 		"text":  bytes.Repeat([]byte("all work and no play "), 3000),
 	} {
-		if data, err := tr.encode(plain); err != nil || data != nil {
-			t.Errorf("%s: got %d bytes, %v; want none", name, len(data), err)
+		if data := tr.encode(plain); data != nil {
+			t.Errorf("%s: got %d bytes, want none", name, len(data))
 		}
 	}
 }
@@ -79,10 +76,7 @@ func TestTranscodeAgain(t *testing.T) {
 			at := rapid.IntRange(0, len(plain)-1).Draw(t, "at")
 			copy(plain[at:], strconv.Itoa(rapid.Int().Draw(t, "word")))
 		}
-		data, err := tr.encode(plain)
-		if err != nil {
-			t.Fatalf("encode: %v", err)
-		}
+		data := tr.encode(plain)
 		if data == nil {
 			return
 		}
@@ -91,4 +85,29 @@ func TestTranscodeAgain(t *testing.T) {
 			t.Fatalf("decodes to other bytes: %v", err)
 		}
 	})
+}
+
+// TestTranscodeLost: what the converter makes wrong is never stored, nor is it the end
+// of a backup. It was seen to lose a block of an encrypted table.
+func TestTranscodeLost(t *testing.T) {
+	text := bytes.Repeat([]byte("all work and no play "), 3000)
+	empty := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x30, 0x01, 0x00, 0x00} // zstd of nothing
+	for name, wrong := range map[string][]byte{"nothing": empty, "no zstd": []byte("x"), "no bytes": {}} {
+		for _, plain := range [][]byte{text, randomBytes(1, snappyBlock)} {
+			e := newEncoders(LevelFastest, newDecoders()).acquire()
+			e.transcode = func([]byte) []byte { return wrong }
+			f := Frame{ID: Sum(plain)}
+			payload, err := e.encode(&f, plain, nil)
+			if err == nil {
+				err = f.validate()
+			}
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			if got, err := decodeOne(newDecoders(), f, payload, nil); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s: decodes to other bytes: %v", name, err)
+			}
+		}
+	}
 }
