@@ -373,7 +373,14 @@ func (c *fakeCluster) follow(t *fakeTablet, rpc string) error {
 	if replica["Replica_SQL_Running"] == "Yes" {
 		statements = append(statements, "START REPLICA")
 	}
-	return t.exec(rpc, statements...)
+	for range 100 { // a server that has just started may start its threads after they were stopped
+		err = t.exec(rpc, statements...)
+		if err == nil || !strings.Contains(err.Error(), "Error 3081") {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // reparentShard makes another tablet the primary. A planned one asks every

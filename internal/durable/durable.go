@@ -96,7 +96,7 @@ func (b below) do(path string, fn func(r *os.Root, name string) error) error {
 	if err != nil {
 		return err
 	}
-	return Current(func() (err error) {
+	err = Current(func() (err error) {
 		r, err := os.OpenRoot(string(b))
 		if err != nil {
 			return err
@@ -104,6 +104,10 @@ func (b below) do(path string, fn func(r *os.Root, name string) error) error {
 		defer func() { err = errors.Join(err, r.Close()) }()
 		return Uninterrupted(func() error { return fn(r, name) })
 	})
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		failed.Path = path // an os.Root tells names below it only, of itself "."
+	}
+	return err
 }
 
 func (b below) two(from, to string, fn func(r *os.Root, from, to string) error) error {

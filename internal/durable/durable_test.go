@@ -342,3 +342,18 @@ func checkAfterFault(t *testing.T, w *watch) {
 		t.Errorf("%q failed and was tried again: %q", failed, w.log)
 	}
 }
+
+// TestBelowNames: an error names the file with its root.
+func TestBelowNames(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	calls := durable.Below(root)
+	if err := calls.Remove(filepath.Join(root, "gone")); err == nil || !strings.Contains(err.Error(), filepath.Join(root, "gone")) {
+		t.Errorf("remove: %v", err)
+	}
+	if err := calls.SyncDir(filepath.Join(root, "away")); err == nil || !strings.Contains(err.Error(), filepath.Join(root, "away")) {
+		t.Errorf("sync: %v", err)
+	}
+}
