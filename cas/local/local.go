@@ -44,7 +44,7 @@ var _ cas.Backend = (*Backend)(nil)
 // New opens the folder. It returns cas.ErrNoRepository if there is none; what
 // is in it is not looked at, and nothing is written.
 func New(root string) (*Backend, error) {
-	info, err := os.Stat(root)
+	info, err := stat(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open %s: no such folder: %w", root, cas.ErrNoRepository)
 	}
@@ -69,8 +69,17 @@ func Create(root string) (*Backend, error) {
 		return nil, err
 	}
 	b := newBackend(root, durable.New(durable.Below(root)))
-	b.folder, err = os.Stat(root)
+	b.folder, err = stat(root)
 	return b, err
+}
+
+// stat is os.Stat; what is stale is looked up again.
+func stat(path string) (info fs.FileInfo, err error) {
+	err = durable.Current(func() (err error) {
+		info, err = os.Stat(path)
+		return err
+	})
+	return info, err
 }
 
 func newBackend(root string, system durable.System) *Backend {
@@ -233,11 +242,7 @@ func (b *Backend) checkRoot() error {
 	if b.folder == nil {
 		return nil
 	}
-	var now fs.FileInfo
-	err := durable.Current(func() (err error) {
-		now, err = os.Stat(b.root)
-		return err
-	})
+	now, err := stat(b.root)
 	if err == nil && !os.SameFile(b.folder, now) {
 		err = fmt.Errorf("%s is another folder than before", b.root)
 	}
@@ -342,7 +347,7 @@ func (b *Backend) Sweep(ctx context.Context, unused time.Duration) (files int, s
 		return 0, 0, err
 	}
 	for _, entry := range found {
-		info, err := os.Lstat(filepath.Join(b.path(tmpDir), entry.Name()))
+		info, err := stat(filepath.Join(b.path(tmpDir), entry.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it has its name now
 		}
@@ -367,7 +372,7 @@ func (b *Backend) now(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	info, err := os.Stat(b.path(tmpDir))
+	info, err := stat(b.path(tmpDir))
 	if err := errors.Join(err, staged.Discard()); err != nil {
 		return time.Time{}, err
 	}
