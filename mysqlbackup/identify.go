@@ -28,6 +28,9 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 	if b.layout, err = newLayout(srv.flavor(), get, ""); err != nil {
 		return serverState{}, as(ErrRefused, err)
 	}
+	if err := b.awaitReceivers(ctx, srv); err != nil {
+		return serverState{}, err
+	}
 	state, err := readState(ctx, srv)
 	if err != nil {
 		return state, err
@@ -40,6 +43,20 @@ func (b *backupRun) identify(ctx context.Context, srv *server) (serverState, err
 	}
 	b.describe(srv, vars, state)
 	return state, nil
+}
+
+// awaitReceivers lets receivers connect that have just been started: by the
+// put-back of a run that was killed, say. A channel that isn't seen to
+// replicate here is not waited for in the end.
+func (b *backupRun) awaitReceivers(ctx context.Context, srv *server) error {
+	err := poll(ctx, "the receiver to connect", threadWait, func(ctx context.Context) (bool, error) {
+		channels, err := srv.channels(ctx)
+		return !slices.ContainsFunc(channels, replication.ReplicaStatus.Connecting), err
+	})
+	if late := (*timeoutError)(nil); errors.As(err, &late) {
+		return nil // it is told of when it is not waited for
+	}
+	return err
 }
 
 // warnMemoryTables tells of tables that are empty after a restart: when they

@@ -1,10 +1,15 @@
 package mysqlbackup_test
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/manifest"
@@ -325,4 +330,58 @@ func TestReplicaWithoutBinlog(t *testing.T) {
 		target.WaitForReplica(t, primary)
 		checkThreads(t, replica, map[string]string{"": "Yes Yes"})
 	})
+}
+
+// TestReceiverConnects backs up a replica whose receiver has just been started
+// and takes a while to connect: it replicates and is waited for.
+func TestReceiverConnects(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		d := dialectOf(t, s.replica)
+		s.replica.Exec(t, d.StopChannel(""), d.MoveSource("", "127.0.0.1", slowDoor(t, s.primary.Port, 2*time.Second)), d.StartChannel(""))
+		result := s.mustBackUp(t, s.backupOptions(t, s.replica))
+		if result.CaughtUp == nil {
+			t.Errorf("it was not waited for: %q", s.progress.warned)
+		}
+	})
+}
+
+// slowDoor leads to a port of this machine; the first to come waits before.
+// It returns the port of its own.
+func slowDoor(t *testing.T, port int, wait time.Duration) int {
+	t.Helper()
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for ; ; wait = 0 {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			time.Sleep(wait)
+			go lead(t.Context(), client, port)
+		}
+	}()
+	return int(netip.MustParseAddrPort(listener.Addr().String()).Port())
+}
+
+// lead copies between a client and a port of this machine until either ends.
+func lead(ctx context.Context, client net.Conn, port int) {
+	defer func() { _ = client.Close() }()
+	var dialer net.Dialer
+	server, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return
+	}
+	defer func() { _ = server.Close() }()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	_, _ = io.Copy(client, server)
 }

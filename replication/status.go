@@ -52,6 +52,12 @@ func (s ReplicaStatus) Running() bool {
 	return s.IORunning == ThreadRunning && s.SQLRunning == ThreadRunning
 }
 
+// Connecting reports whether the receiver has been started, is not connected
+// yet and has not failed to.
+func (s ReplicaStatus) Connecting() bool {
+	return s.IORunning != ThreadRunning && s.IORunning != ThreadStopped && s.IOErrno == 0
+}
+
 // Err returns the last error of either thread as the server put it, or nil.
 func (s ReplicaStatus) Err() error {
 	switch {

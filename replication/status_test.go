@@ -143,6 +143,24 @@ func TestParseReplicaStatusFields(t *testing.T) {
 	}
 }
 
+func TestReplicaStatusConnecting(t *testing.T) {
+	tests := []struct {
+		io    string
+		errno string
+		want  bool
+	}{
+		{"Yes", "0", false}, {"No", "0", false}, {"Connecting", "0", true}, {"Preparing", "0", true}, {"Connecting", "2003", false},
+	}
+	for _, test := range tests {
+		got, err := replication.ParseReplicaStatus(replication.MySQL, with(mysqlRow(t), map[string]string{
+			"Replica_IO_Running": test.io, "Last_IO_Errno": test.errno,
+		}))
+		if err != nil || got.Connecting() != test.want {
+			t.Errorf("%s, error %s: got %t, %v; want %t", test.io, test.errno, got.Connecting(), err, test.want)
+		}
+	}
+}
+
 func TestReplicaStatusErr(t *testing.T) {
 	broken := map[string]string{
 		"Last_IO_Errno": "1236", "Last_IO_Error": "Got fatal error 1236",
