@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/shardseed/shardseed/commands"
+	"github.com/shardseed/shardseed/internal/cpus"
 )
 
 func main() {
+	cpus.ForSystemCalls()
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup has its way
 		signals = append(signals, syscall.SIGHUP)

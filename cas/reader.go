@@ -25,9 +25,12 @@ type Reader struct {
 	repo    *Repository
 	locator Locator
 	packs   *packFiles
-	buffers chan *buffers                          // those not in use
+	slots   chan struct{}                          // holds one token per window that is being decoded
 	wait    func(ctx context.Context, n int) error // may be nil
 	pinned  bool                                   // no other copies than those first found are taken
+
+	spareMu sync.Mutex // guards spare
+	spare   []*buffers // those not in use; the last that was used is the first to be used again: there are no more than are needed
 
 	badMu sync.RWMutex       // guards bad; never held during I/O
 	bad   map[place]struct{} // frames that were found to be damaged or could not be read
@@ -36,16 +39,12 @@ type Reader struct {
 // NewReader returns a reader of the chunks that the locator finds. The caller
 // closes it.
 func (r *Repository) NewReader(locator Locator) *Reader {
-	reader := &Reader{
+	return &Reader{
 		repo:    r,
 		locator: locator,
 		packs:   &packFiles{backend: r.backend, files: map[ID]*packFile{}},
-		buffers: make(chan *buffers, runtime.GOMAXPROCS(0)+1),
+		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)+1),
 	}
-	for range cap(reader.buffers) {
-		reader.buffers <- &buffers{}
-	}
-	return reader
 }
 
 // Limit makes the Reader call wait before it reads n bytes of a pack, from
@@ -103,13 +102,16 @@ func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn
 // those that are nil are skipped. While a window is decoded, the store fetches
 // the next one.
 func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) error, chain func(i int) (Chain, error)) error {
-	var b *buffers
 	select {
-	case b = <-r.buffers:
+	case r.slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { r.buffers <- b }()
+	b := r.takeBuffers()
+	defer func() {
+		r.giveBuffers(b)
+		<-r.slots
+	}()
 	planned, filling := &window{}, &window{}
 	for i := range count {
 		found, err := chain(i)
@@ -132,6 +134,24 @@ func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) err
 		planned, filling = filling, planned
 	}
 	return r.deliver(ctx, planned, b, fn)
+}
+
+func (r *Reader) takeBuffers() *buffers {
+	r.spareMu.Lock()
+	defer r.spareMu.Unlock()
+	if len(r.spare) == 0 {
+		return &buffers{}
+	}
+	last := len(r.spare) - 1
+	b := r.spare[last]
+	r.spare = r.spare[:last]
+	return b
+}
+
+func (r *Reader) giveBuffers(b *buffers) {
+	r.spareMu.Lock()
+	defer r.spareMu.Unlock()
+	r.spare = append(r.spare, b)
 }
 
 // expect lets the store fetch what the window reads. What cannot be had is found

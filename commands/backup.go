@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -43,7 +43,7 @@ Example:
 				defaultsFlag(),
 				switchFlag("stopped", "the server does not run, or this is a mounted snapshot of its files"),
 				textFlag("datadir", "with --stopped: `DIR` with the data, if it is not the one in the defaults file"),
-				countFlag("concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are read, compressed and written at once"),
+				countFlag("concurrency", "1.5 × CPUs + 1", "`NUMBER` of files and ranges of files that are read, compressed and written at once"),
 				altsrc.NewStringFlag(&cli.StringFlag{
 					Name: "compression", Value: "fastest",
 					Usage: "how hard to compress, by `LEVEL`: fastest, default or better",
@@ -152,7 +152,7 @@ func (r *run) parseBackup(c *cli.Context, found *tablet) (opts mysqlbackup.Backu
 		ReadLimit:    parseRate(c, &k, "read-limit"),
 		WriteLimit:   parseRate(c, &k, "write-limit"),
 		Gentle:       true,
-		Concurrency:  count(c, &k, "concurrency", runtime.NumCPU()),
+		Concurrency:  count(c, &k, "concurrency", cpus.Copying()),
 		CatchUp:      parseCatchUp(c, &k),
 		Replication:  parseReplication(c, &k),
 		StateDir:     stateDir(c, &k),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
@@ -96,7 +96,7 @@ func TestParseBackup(t *testing.T) {
 			Service:     mysqlbackup.Unit{Name: "mysql"},
 			StopTimeout: time.Hour, StartTimeout: time.Hour,
 		},
-		Concurrency: runtime.NumCPU(),
+		Concurrency: cpus.Copying(),
 		PreCopyFrom: 256 << 20, Gentle: true,
 		CatchUp:  mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Hour},
 		StateDir: "/s",

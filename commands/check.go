@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/check"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/internal/ui"
@@ -45,7 +45,7 @@ func (r *run) check(c *cli.Context) error {
 	shards := parseShards(&k, c.Args().Slice())
 	opts := check.Options{
 		Read:     parseSubset(c, &k),
-		Workers:  runtime.GOMAXPROCS(0),
+		Workers:  cpus.Count(),
 		Wait:     throttle.New(parseRate(c, &k, "read-limit"), r.opts.Now).Wait,
 		Progress: r.out,
 		Now:      r.opts.Now,

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
 
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -80,8 +80,8 @@ func TestWhereValuesComeFrom(t *testing.T) {
 		args []string
 		want settings
 	}{
-		{"default", "", nil, settings{"", "", false, runtime.NumCPU(), 10 * time.Second, nil}},
-		{"environment", "/env", nil, settings{"/env", "", false, runtime.NumCPU(), 10 * time.Second, nil}},
+		{"default", "", nil, settings{"", "", false, cpus.Copying(), 10 * time.Second, nil}},
+		{"environment", "/env", nil, settings{"/env", "", false, cpus.Copying(), 10 * time.Second, nil}},
 		{"file", "", []string{"--config", file}, fromFile},
 		{
 			"environment before file", "/env",
@@ -110,7 +110,7 @@ func TestWhereValuesComeFrom(t *testing.T) {
 				var k checks
 				got = settings{
 					checkGlobals(c, &k).root, c.String("primary"), c.Bool("force"),
-					count(c, &k, "restore-concurrency", runtime.NumCPU()), positiveTime(c, &k, "catch-up-lag"), c.StringSlice("map"),
+					count(c, &k, "restore-concurrency", cpus.Copying()), positiveTime(c, &k, "catch-up-lag"), c.StringSlice("map"),
 				}
 				return k.err(c)
 			}, append([]string{"restore", "commerce/-80"}, test.args...)...)

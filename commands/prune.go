@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/local"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/mysqlbackup"
 )
@@ -51,7 +51,7 @@ func (r *run) prune(c *cli.Context) error {
 	opts := cas.PruneOptions{
 		MaxUnused: parsePercent(&k, "max-unused", c.String("max-unused")), DryRun: c.Bool("dry-run"),
 		Wait: c.Duration("wait"), StaleAfter: c.Duration("stale-after"),
-		Workers: runtime.GOMAXPROCS(0) * 2, Progress: r.out, Now: r.opts.Now,
+		Workers: cpus.Count() * 2, Progress: r.out, Now: r.opts.Now,
 		Note: fmt.Sprintf("%s, process %d, shardseed %s", hostName(), os.Getpid(), toolVersion()),
 	}
 	if opts.Wait < 0 {

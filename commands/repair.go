@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/check"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/internal/ui"
 )
@@ -65,7 +65,7 @@ func (r *run) repair(c *cli.Context) error {
 	after := &damageTeller{out: r.out}
 	opts := check.RepairOptions{
 		Options: check.Options{
-			Repo: repo, Workers: runtime.GOMAXPROCS(0), Wait: wait, Findings: unsaid{}, Progress: r.out, Now: r.opts.Now,
+			Repo: repo, Workers: cpus.Count(), Wait: wait, Findings: unsaid{}, Progress: r.out, Now: r.opts.Now,
 		},
 		Host: sessionHost(hostName()), Random: random, Note: note, After: after, DryRun: c.Bool("dry-run"),
 	}

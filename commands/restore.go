@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -34,7 +34,7 @@ Example:
 			[]cli.Flag{
 				defaultsFlag(),
 				textFlag("backup", "`NAME` of the backup, which may be marked; else the newest without marks"),
-				countFlag("restore-concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are written at once"),
+				countFlag("restore-concurrency", "1.5 × CPUs + 1", "`NUMBER` of files and ranges of files that are written at once"),
 				textFlag("primary", "`HOST:PORT` of the primary, if not the one that --topo knows"),
 				switchFlag("no-replication", "end with a clean server that replicates from nowhere"),
 				switchFlag("files-only", "write the files and start nothing"),
@@ -102,7 +102,7 @@ func (r *run) parseRestore(c *cli.Context) (mysqlbackup.RestoreOptions, string, 
 		Store:       mysqlbackup.Store{CacheDir: g.cache(&k)},
 		Program:     program(c, &k),
 		Mode:        parseMode(c, &k),
-		Concurrency: count(c, &k, "restore-concurrency", runtime.NumCPU()),
+		Concurrency: count(c, &k, "restore-concurrency", cpus.Copying()),
 		Force:       c.Bool("force"),
 		KeepOld:     c.Bool("keep-old"),
 		InPlace:     c.Bool("delta"),

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"bytes"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/urfave/cli/v2"
 
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
@@ -43,7 +43,7 @@ func TestParseRestore(t *testing.T) {
 			StopTimeout: time.Hour, StartTimeout: time.Hour,
 		},
 		Program:     h.mysqld,
-		Concurrency: runtime.NumCPU(),
+		Concurrency: cpus.Copying(),
 		Map:         map[string]string{},
 		CatchUp:     mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Hour},
 		StateDir:    "/s",

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
 )
@@ -45,7 +45,7 @@ Example:
 					Usage: "`END`: leave the start of the restored server to others (exit), or start it and see that it replicates (replicating)",
 				}),
 				textFlag("init-config-command", "`COMMAND` for the shell that makes the defaults file if it is not there"),
-				countFlag("restore-concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are written at once"),
+				countFlag("restore-concurrency", "1.5 × CPUs + 1", "`NUMBER` of files and ranges of files that are written at once"),
 				textFlag("primary", "`HOST:PORT` of the primary, if not the one that --topo knows"),
 				altsrc.NewStringSliceFlag(&cli.StringSliceFlag{
 					Name:  "map",
@@ -103,7 +103,7 @@ func (r *run) parseStartup(c *cli.Context) (mysqlbackup.StartupOptions, error) {
 			Store:       mysqlbackup.Store{CacheDir: g.cache(&k)},
 			Program:     program(c, &k),
 			Mode:        parseThen(c, &k),
-			Concurrency: count(c, &k, "restore-concurrency", runtime.NumCPU()),
+			Concurrency: count(c, &k, "restore-concurrency", cpus.Copying()),
 			Map:         parseMap(&k, c.StringSlice("map")),
 			Owner:       c.String("owner"),
 			CatchUp:     parseCatchUp(c, &k),

@@ -2,12 +2,12 @@ package commands
 
 import (
 	"os"
-	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
 	"github.com/urfave/cli/v2/altsrc"
 
+	"github.com/shardseed/shardseed/internal/cpus"
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/mysqlbackup"
 )
@@ -44,7 +44,7 @@ Example:
 					Name:  "option",
 					Usage: "`NAME=VALUE` of an option for the server, for keyrings, plugins or memory; may be repeated",
 				}),
-				countFlag("restore-concurrency", "number of CPUs", "`NUMBER` of files and ranges of files that are written at once"),
+				countFlag("restore-concurrency", "1.5 × CPUs + 1", "`NUMBER` of files and ranges of files that are written at once"),
 				countFlag("check-concurrency", "number of CPUs, at most 4", "`NUMBER` of tables that are checked at once"),
 				startTimeoutFlag(),
 				switchFlag("keep", "leave the files, and say where they are"),
@@ -94,8 +94,8 @@ func (r *run) parseVerify(c *cli.Context) (mysqlbackup.VerifyOptions, string, er
 		Scratch:      absolute(&k, c.String("scratch")),
 		Owner:        c.String("owner"),
 		Options:      c.StringSlice("option"),
-		Concurrency:  count(c, &k, "restore-concurrency", runtime.NumCPU()),
-		Connections:  count(c, &k, "check-concurrency", min(runtime.NumCPU(), maxConnections)),
+		Concurrency:  count(c, &k, "restore-concurrency", cpus.Copying()),
+		Connections:  count(c, &k, "check-concurrency", min(cpus.Count(), maxConnections)),
 		StartTimeout: positiveTime(c, &k, "start-timeout"),
 		Keep:         c.Bool("keep"),
 		Replication:  parseReplication(c, &k),

@@ -15,14 +15,14 @@ import (
 // way: what fast disks need to be busy.
 const (
 	readSize = 2 << 20
-	readers  = 4
+	readers  = 2
 )
 
 // blockReader reads ranges of files in blocks, several at a time, in buffers of
 // its own. One goroutine at a time; close ends it.
 type blockReader struct {
 	limit   *throttle.Limiter
-	buffers [readers][]byte
+	buffers [][]byte
 	wanted  chan *block
 	ended   sync.WaitGroup
 }
@@ -37,9 +37,8 @@ type block struct {
 
 func (c *copier) newBlockReader() *blockReader {
 	size := max(readSize, c.chunkSize) // both are powers of two: of whole pages and chunks
-	r := &blockReader{limit: c.limit, wanted: make(chan *block, readers)}
-	for i := range r.buffers {
-		r.buffers[i] = direct.Buffer(size)
+	r := &blockReader{limit: c.limit, buffers: direct.Buffers(readers, size), wanted: make(chan *block, readers)}
+	for range r.buffers {
 		r.ended.Go(func() {
 			if c.gentle {
 				throttle.Yield()

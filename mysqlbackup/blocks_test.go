@@ -33,9 +33,7 @@ func TestBlocks(t *testing.T) {
 	}()
 	blocks := (&copier{gentle: true, chunkSize: size}).newBlockReader()
 	defer blocks.close()
-	for i := range blocks.buffers {
-		blocks.buffers[i] = direct.Buffer(size)
-	}
+	blocks.buffers = direct.Buffers(readers, size)
 	length := int64(len(content))
 	stop := errors.New("enough")
 

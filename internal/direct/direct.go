@@ -21,22 +21,25 @@ const Align = 4096
 // hugePage is the size of a large page of memory on most machines, in bytes.
 const hugePage = 2 << 20
 
-// Buffer returns a buffer of that size whose address fits direct I/O, with room
-// behind its end up to a multiple of Align. Large ones are made of large pages
-// where the kernel has some: a disk takes a request of few long pieces a third
-// faster than one of many small ones.
-func Buffer(size int) []byte {
+// Buffers returns count buffers of that size whose addresses fit direct I/O,
+// each with room behind its end up to a multiple of Align. Large ones are made
+// of large pages where the kernel has some: a disk takes a request of few long
+// pieces a third faster than one of many small ones.
+func Buffers(count, size int) [][]byte {
 	room, align := roundUp(size), Align
 	if room >= hugePage {
 		align = hugePage
 	}
-	raw := make([]byte, room+align)
-	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(raw))) & uintptr(align-1))
-	buf := raw[skip : skip+size : skip+room]
+	raw := make([]byte, count*room+align)
+	raw = raw[-uintptr(unsafe.Pointer(unsafe.SliceData(raw)))&uintptr(align-1):]
 	if align == hugePage {
-		_ = unix.Madvise(buf[:room], unix.MADV_HUGEPAGE) // advice only
+		_ = unix.Madvise(raw[:count*room], unix.MADV_HUGEPAGE) // advice only
 	}
-	return buf
+	buffers := make([][]byte, count)
+	for i := range buffers {
+		buffers[i] = raw[i*room : i*room+size : (i+1)*room]
+	}
+	return buffers
 }
 
 func roundUp(n int) int { return (n + Align - 1) &^ (Align - 1) }

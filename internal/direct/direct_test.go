@@ -58,7 +58,7 @@ func isDirect(t testing.TB, f *File, size int) bool {
 func TestReadPastTheCache(t *testing.T) {
 	f, content := open(t, 3<<20+100)
 	past := isDirect(t, f, len(content))
-	buf := Buffer(1 << 20)
+	buf := Buffers(1, 1<<20)[0]
 	for at := 0; at < len(content); at += len(buf) {
 		data := buf[:min(len(buf), len(content)-at)]
 		if n, err := f.ReadAt(data, int64(at)); err != nil || !bytes.Equal(data[:n], content[at:at+len(data)]) {
@@ -77,7 +77,7 @@ func TestReadPastTheCache(t *testing.T) {
 // made to refuse.
 func TestReadCached(t *testing.T) {
 	f, content := open(t, 1<<20)
-	buf := Buffer(1 << 20)
+	buf := Buffers(1, 1<<20)[0]
 	if _, err := f.File.ReadAt(buf, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestReadCached(t *testing.T) {
 func TestReadEnd(t *testing.T) {
 	for _, size := range []int{0, 1, Align - 1, Align, Align + 1, 5*Align + 7} {
 		f, content := open(t, size)
-		buf := Buffer(8 * Align)
+		buf := Buffers(1, 8*Align)[0]
 		n, err := f.ReadAt(buf, 0)
 		if !errors.Is(err, io.EOF) || !bytes.Equal(buf[:n], content) {
 			t.Errorf("%d bytes: read %d, %v", size, n, err)
@@ -124,7 +124,7 @@ func TestLikeAFile(t *testing.T) {
 		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 			rt.Fatal(err)
 		}
-		buf := Buffer(skip + length)[skip:]
+		buf := Buffers(1, skip+length)[0][skip:]
 		if n, err := f.ReadAt(buf, int64(at)); n != length || err != nil || !bytes.Equal(buf, want[at:at+length]) {
 			rt.Fatalf("read %d at %d: %d, %v, or other bytes", length, at, n, err)
 		}
@@ -142,16 +142,32 @@ func TestRefused(t *testing.T) {
 	}
 	f.past = os.NewFile(uintptr(pipe[0]), "pipe") // pread fails with ESPIPE
 	defer func() { _ = errors.Join(f.past.Close(), unix.Close(pipe[1])) }()
-	buf := Buffer(2 * Align)
+	buf := Buffers(1, 2*Align)[0]
 	if n, err := f.ReadAt(buf, 0); n != len(buf) || err != nil || !bytes.Equal(buf, content) {
 		t.Errorf("read: %d, %v", n, err)
 	}
 }
 
-func TestBuffer(t *testing.T) {
-	for _, size := range []int{0, 1, Align, Align + 1, 1 << 20} {
-		if buf := Buffer(size); len(buf) != size || cap(buf)%Align != 0 || cap(buf) < size || !aligned(buf[:cap(buf)], 0) && size > 0 {
-			t.Errorf("%d bytes: length %d, capacity %d", size, len(buf), cap(buf))
+func TestBuffers(t *testing.T) {
+	for _, size := range []int{0, 1, Align, Align + 1, 1 << 20, hugePage, hugePage + 1} {
+		for _, count := range []int{0, 1, 3} {
+			buffers := Buffers(count, size)
+			if len(buffers) != count {
+				t.Fatalf("%d buffers, want %d", len(buffers), count)
+			}
+			for i, buf := range buffers {
+				if len(buf) != size || cap(buf) != roundUp(size) || !aligned(buf[:cap(buf)], 0) && size > 0 {
+					t.Errorf("%d of %d bytes: length %d, capacity %d", count, size, len(buf), cap(buf))
+				}
+				for n := range buf[:cap(buf)] {
+					buf[:cap(buf)][n] = byte(i + 1)
+				}
+			}
+			for i, buf := range buffers { // they do not overlap
+				if n := bytes.Count(buf, []byte{byte(i + 1)}); n != size {
+					t.Errorf("%d of %d bytes: %d bytes of buffer %d are its own", count, size, n, i)
+				}
+			}
 		}
 	}
 }
