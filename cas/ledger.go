@@ -1,6 +1,8 @@
 package cas
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -17,24 +19,72 @@ type Verified struct {
 	Order uint64    // later ones are higher, whatever clocks say; 0: not recorded yet
 }
 
-// Ledger says when packs were last read as a whole.
+// Ledger says when packs were last read as a whole. It takes 56 bytes for each.
 type Ledger struct {
-	last     map[ID]Verified
-	Problems []error // parts of it that cannot be read; what they said is not known
-	segments int     // since the last summary
-	newest   uint64  // generation
+	entries  []ledgerEntry // sorted by pack, each once, but for what was taken in last
+	settled  int           // of them are so
+	Problems []error       // parts of it that cannot be read; what they said is not known
+	segments int           // since the last summary
+	newest   uint64        // generation
 }
 
 // Last returns the last verification of a pack; its Order is 0 if there is none.
-func (l *Ledger) Last(pack ID) Verified { return l.last[pack] }
+func (l *Ledger) Last(pack ID) Verified {
+	at, found := slices.BinarySearchFunc(l.entries, pack, func(e ledgerEntry, pack ID) int { return e.pack().Compare(pack) })
+	if !found {
+		return Verified{}
+	}
+	return l.entries[at].verified()
+}
+
+// settle sorts what was taken in, and keeps of each pack what came last; of what
+// came together, what is worse.
+func (l *Ledger) settle() {
+	slices.SortFunc(l.entries, func(a, b ledgerEntry) int {
+		return cmp.Or(bytes.Compare(a[:ledgerOrder], b[:ledgerOrder]), cmp.Compare(b.order(), a.order()), cmp.Compare(a[ledgerGood], b[ledgerGood]))
+	})
+	l.entries = slices.CompactFunc(l.entries, func(a, b ledgerEntry) bool { return a.pack() == b.pack() })
+	l.settled = len(l.entries)
+}
 
 // The ledger; see docs/format.md, "Ledger".
 const (
 	ledgerDir        = "verified"
 	ledgerHeaderSize = 16
 	ledgerEntrySize  = 56
-	ledgerSummary    = 64 // segments that are read one by one before a summary is written
+	ledgerSummary    = 64       // segments that are read one by one before a summary is written
+	ledgerUnsettled  = 16 << 10 // entries that are taken in at least before they are sorted
 )
+
+// Where the parts of an entry are, behind the pack's ID.
+const (
+	ledgerOrder = 32
+	ledgerTime  = 40
+	ledgerGood  = 48
+)
+
+// ledgerEntry is an entry as it is stored, but always with its order.
+type ledgerEntry [ledgerEntrySize]byte
+
+func newLedgerEntry(v Verified) ledgerEntry {
+	var e ledgerEntry
+	copy(e[:], v.Pack[:])
+	e.setOrder(v.Order)
+	binary.LittleEndian.PutUint64(e[ledgerTime:], uint64(max(0, v.Time.Unix())))
+	if v.Good {
+		e[ledgerGood] = 1
+	}
+	return e
+}
+
+func (e *ledgerEntry) pack() ID              { return ID(e[:ledgerOrder]) }
+func (e *ledgerEntry) order() uint64         { return binary.LittleEndian.Uint64(e[ledgerOrder:]) }
+func (e *ledgerEntry) setOrder(order uint64) { binary.LittleEndian.PutUint64(e[ledgerOrder:], order) }
+func (e *ledgerEntry) seconds() uint64       { return binary.LittleEndian.Uint64(e[ledgerTime:]) }
+
+func (e *ledgerEntry) verified() Verified {
+	return Verified{Pack: e.pack(), Good: e[ledgerGood] == 1, Time: time.Unix(int64(e.seconds()), 0).UTC(), Order: e.order()}
+}
 
 // Ledger reads the ledger. A segment that is damaged is left out, and among the
 // problems.
@@ -43,14 +93,14 @@ func (r *Repository) Ledger(ctx context.Context) (*Ledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
-	l := &Ledger{last: map[ID]Verified{}}
+	l := &Ledger{}
 	var covered uint64 // generations up to this one are in a summary that was read
 	for _, gen := range slices.Backward(gens) {
 		l.newest = max(l.newest, gen)
 		if gen <= covered {
 			break
 		}
-		covers, err := r.readSegment(ctx, gen, l.last)
+		covers, err := r.readSegment(ctx, gen, l)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -62,25 +112,24 @@ func (r *Repository) Ledger(ctx context.Context) (*Ledger, error) {
 		if covers == 0 {
 			l.segments++
 		}
+		if len(l.entries) > 2*l.settled+ledgerUnsettled {
+			l.settle()
+		}
 	}
+	l.settle()
 	return l, nil
 }
 
-// readSegment takes in one generation, from which nothing newer is displaced.
-func (r *Repository) readSegment(ctx context.Context, gen uint64, last map[ID]Verified) (covers uint64, err error) {
+// readSegment takes in one generation.
+func (r *Repository) readSegment(ctx context.Context, gen uint64, l *Ledger) (covers uint64, err error) {
 	name := generationName(ledgerDir, gen)
 	o, err := readObject(ctx, r.backend, name, objectLedger)
 	if err != nil {
 		return 0, fmt.Errorf("read the ledger: %w", err)
 	}
-	covers, entries, err := decodeLedger(gen, o.payload)
+	covers, l.entries, err = decodeLedger(l.entries, gen, o.payload)
 	if err != nil {
 		return 0, fmt.Errorf("read the ledger: %w", &CorruptError{Name: name, Reason: err.Error()})
-	}
-	for _, e := range entries {
-		if e.Order > last[e.Pack].Order {
-			last[e.Pack] = e
-		}
 	}
 	return covers, nil
 }
@@ -92,9 +141,10 @@ func (r *Repository) RecordVerified(ctx context.Context, entries []Verified) err
 	if err := r.writable(); err != nil {
 		return err
 	}
-	fresh := slices.Clone(entries)
-	for i := range fresh {
-		fresh[i].Order = 0
+	fresh := make([]ledgerEntry, len(entries))
+	for i := range entries {
+		fresh[i] = newLedgerEntry(entries[i])
+		fresh[i].setOrder(0)
 	}
 	if _, err := r.putGeneration(ctx, ledgerDir, objectLedger, encodeLedger(0, fresh)); err != nil {
 		return fmt.Errorf("write the ledger: %w", err)
@@ -111,10 +161,10 @@ func (r *Repository) SummarizeLedger(ctx context.Context, l *Ledger, packs []ID)
 	if err := r.writable(); err != nil {
 		return err
 	}
-	var entries []Verified
+	var entries []ledgerEntry
 	for _, id := range packs {
-		if e := l.last[id]; e.Order != 0 {
-			entries = append(entries, e)
+		if v := l.Last(id); v.Order != 0 {
+			entries = append(entries, newLedgerEntry(v))
 		}
 	}
 	payload := encodeLedger(l.newest, entries)
@@ -127,66 +177,59 @@ func (r *Repository) SummarizeLedger(ctx context.Context, l *Ledger, packs []ID)
 	return nil
 }
 
-func encodeLedger(covers uint64, entries []Verified) []byte {
+func encodeLedger(covers uint64, entries []ledgerEntry) []byte {
 	buf := make([]byte, 0, ledgerHeaderSize+len(entries)*ledgerEntrySize)
 	buf = binary.LittleEndian.AppendUint64(buf, covers)
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(entries)))
 	buf = append(buf, 0, 0, 0, 0)
-	for _, e := range entries {
-		buf = append(buf, e.Pack[:]...)
-		buf = binary.LittleEndian.AppendUint64(buf, e.Order)
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(max(0, e.Time.Unix())))
-		good := byte(0)
-		if e.Good {
-			good = 1
-		}
-		buf = append(buf, good, 0, 0, 0, 0, 0, 0, 0)
+	for i := range entries {
+		buf = append(buf, entries[i][:]...)
 	}
 	return buf
 }
 
-// decodeLedger reads the payload of a generation.
-func decodeLedger(gen uint64, data []byte) (covers uint64, entries []Verified, err error) {
+// decodeLedger appends the entries in the payload of a generation. With an error
+// it appends none.
+func decodeLedger(entries []ledgerEntry, gen uint64, data []byte) (covers uint64, _ []ledgerEntry, err error) {
 	if len(data) < ledgerHeaderSize {
-		return 0, nil, fmt.Errorf("ledger of %d bytes", len(data))
+		return 0, entries, fmt.Errorf("ledger of %d bytes", len(data))
 	}
 	covers = binary.LittleEndian.Uint64(data)
 	count := int64(binary.LittleEndian.Uint32(data[8:]))
 	if binary.LittleEndian.Uint32(data[12:]) != 0 {
-		return 0, nil, errors.New("reserved field of the ledger is not 0")
+		return 0, entries, errors.New("reserved field of the ledger is not 0")
 	}
 	if covers >= gen {
-		return 0, nil, fmt.Errorf("ledger of generation %d sums up %d", gen, covers)
+		return 0, entries, fmt.Errorf("ledger of generation %d sums up %d", gen, covers)
 	}
 	if int64(len(data)) != ledgerHeaderSize+count*ledgerEntrySize {
-		return 0, nil, fmt.Errorf("ledger of %d bytes for %d packs", len(data), count)
+		return 0, entries, fmt.Errorf("ledger of %d bytes for %d packs", len(data), count)
 	}
-	for entry := range slices.Chunk(data[ledgerHeaderSize:], ledgerEntrySize) {
-		e, err := decodeVerified(entry)
-		if err == nil && (e.Order != 0) != (covers != 0) || e.Order > covers {
-			err = fmt.Errorf("order %d in a ledger that sums up %d", e.Order, covers)
+	all := slices.Grow(entries, int(count))
+	for stored := range slices.Chunk(data[ledgerHeaderSize:], ledgerEntrySize) {
+		e := ledgerEntry(stored)
+		err := e.validate()
+		if order := e.order(); err == nil && (order != 0) != (covers != 0) || order > covers {
+			err = fmt.Errorf("order %d in a ledger that sums up %d", order, covers)
 		}
 		if err != nil {
-			return 0, nil, fmt.Errorf("pack %s: %w", e.Pack.Short(), err)
+			return 0, entries, fmt.Errorf("pack %s: %w", e.pack().Short(), err)
 		}
-		if e.Order == 0 {
-			e.Order = gen
+		if e.order() == 0 {
+			e.setOrder(gen)
 		}
-		entries = append(entries, e)
+		all = append(all, e)
 	}
-	return covers, entries, nil
+	return covers, all, nil
 }
 
-func decodeVerified(entry []byte) (Verified, error) {
-	seconds := binary.LittleEndian.Uint64(entry[40:])
-	e := Verified{Pack: ID(entry[:32]), Order: binary.LittleEndian.Uint64(entry[32:]), Good: entry[48] == 1}
-	if entry[48] > 1 || [7]byte(entry[49:]) != ([7]byte{}) {
-		return e, fmt.Errorf("flags %x are not known", entry[48:])
+func (e *ledgerEntry) validate() error {
+	if e[ledgerGood] > 1 || [7]byte(e[ledgerGood+1:]) != ([7]byte{}) {
+		return fmt.Errorf("flags %x are not known", e[ledgerGood:])
 	}
 	const most = 253402300799 // the last second of the year 9999
-	if seconds > most {
-		return e, fmt.Errorf("time %d is too late", seconds)
+	if e.seconds() > most {
+		return fmt.Errorf("time %d is too late", e.seconds())
 	}
-	e.Time = time.Unix(int64(seconds), 0).UTC()
-	return e, nil
+	return nil
 }

@@ -249,6 +249,43 @@ func TestLedger(t *testing.T) {
 	backend.Drop("verified/0000000069")
 }
 
+// What is read again and again takes no more memory than what is read once, and
+// the last one counts; of two in one part the worse.
+func TestLedgerOfMany(t *testing.T) {
+	const packs, times = 1000, 60
+	repo, _ := newRepo(t)
+	pack := func(n int) cas.ID { return cas.ID{byte(n >> 8), byte(n), 7} }
+	for round := range times {
+		var entries []cas.Verified
+		for n := range packs {
+			entries = append(entries, cas.Verified{Pack: pack(n), Good: (n+round)%2 == 0})
+		}
+		if err := repo.RecordVerified(t.Context(), entries); err != nil {
+			t.Fatal(err)
+		}
+	}
+	twice := []cas.Verified{{Pack: pack(0), Good: false}, {Pack: pack(0), Good: true}, {Pack: pack(2), Good: true}, {Pack: pack(2), Good: false}}
+	if err := repo.RecordVerified(t.Context(), twice); err != nil {
+		t.Fatal(err)
+	}
+	l, err := repo.Ledger(t.Context())
+	if err != nil || len(l.Problems) > 0 {
+		t.Fatal(err, l.Problems)
+	}
+	for n := range packs {
+		want := cas.Verified{Pack: pack(n), Good: (n+times-1)%2 == 0, Order: times, Time: time.Unix(0, 0).UTC()}
+		if n == 0 || n == 2 {
+			want.Good, want.Order = false, times+1
+		}
+		if got := l.Last(pack(n)); got != want {
+			t.Errorf("pack %d: got %+v, want %+v", n, got, want)
+		}
+	}
+	if got := l.Last(pack(packs)); got != (cas.Verified{}) {
+		t.Errorf("a pack that was never read: %+v", got)
+	}
+}
+
 func TestMarks(t *testing.T) {
 	repo, backend := newRepo(t)
 	if err := repo.MarkDamaged(t.Context(), cas.ID{1}, []byte("why")); err != nil {

@@ -216,7 +216,7 @@ func bombs() []bomb {
 			r.object("values/shards/commerce/-80/backup/0000000001", kindValue, deep)
 			r.object("values/shards/commerce/-80/primary/0000000001", kindValue, bytes.Repeat([]byte("x"), 60<<20))
 		}},
-		{name: "ledger and lists of gc that are full", slow: true, fits: true, limit: 600 << 20, build: func(r *repository) {
+		{name: "ledger and lists of gc that are full", slow: true, fits: true, build: func(r *repository) {
 			m := record(replication.MariaDB)
 			r.list(m, `{"root":"datadir","path":"a","kind":"dir","mode":488}`)
 			r.publish(m)
