@@ -4,6 +4,9 @@ import (
 	"context"
 	"flag"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,6 +51,39 @@ func TestSoak(t *testing.T) {
 	if err := context.Cause(ctx); err != nil {
 		t.Fatalf("seed %d: %v", *seed, err)
 	}
+}
+
+// TestEndServersBelow: what a killed drill has left running is ended, and nobody
+// else.
+func TestEndServersBelow(t *testing.T) {
+	dir := t.TempDir()
+	start := func(defaults string) *exec.Cmd {
+		t.Helper()
+		cmd := exec.Command("/bin/sh", "-c", "read line", "sh", "--defaults-file="+defaults)
+		stdin, err := cmd.StdinPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = stdin.Close() }) // it ends then, if it still runs
+		return cmd
+	}
+	drill, other := start(filepath.Join(dir, "host", "scratch", "my.cnf")), start(dir+"-other/my.cnf")
+	if err := endServersBelow(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := drill.Wait(); err == nil || drill.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL { //nolint:errcheck // on Linux it is nothing else
+		t.Errorf("the drill's server: %v", err)
+	}
+	if err := other.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("another server: %v", err)
+	}
+	if err := other.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	_ = other.Wait() // it was killed
 }
 
 // soak lets everybody act for a time, then settles.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, seed uint64) (*world, context.Context) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.log.Close(); err != nil {
+		if err := errors.Join(endServersBelow(dir), w.log.Close()); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
@@ -80,6 +81,48 @@ func newWorld(t *testing.T, seed uint64) (*world, context.Context) {
 	w.broken = broken
 	t.Cleanup(func() { broken(nil) })
 	return w, ctx
+}
+
+// endServersBelow ends the servers whose option files are in the folder: those of
+// drills that were killed. The next drill would end them.
+func endServersBelow(dir string) error {
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(text), "\x00--defaults-file="+dir+"/") {
+			continue // it has ended, or is somebody else's
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			return err
+		}
+		if err := endProcess(pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endProcess kills a process and waits until it has ended.
+func endProcess(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end process %d: %w", pid, err)
+	}
+	err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	if err == nil {
+		_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+	}
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINTR) {
+		err = nil
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // rng returns the random numbers of an actor.
