@@ -26,10 +26,11 @@ func eachFlavor(t *testing.T, test func(t *testing.T, flavor replication.Flavor)
 
 // testProgress logs what a run tells.
 type testProgress struct {
-	t      testing.TB
-	onStep func(step string)
-	onMore func(n int64) // called from several goroutines at once
-	warned []string
+	t       testing.TB
+	onStep  func(step string)
+	onBegin func(what string)
+	onMore  func(n int64) // called from several goroutines at once
+	warned  []string
 }
 
 func (p *testProgress) Step(name, detail string) {
@@ -43,7 +44,13 @@ func (p *testProgress) Warn(text string) {
 	p.t.Logf("warning: %s", text)
 	p.warned = append(p.warned, text)
 }
-func (p *testProgress) Begin(string, int64) {}
+
+func (p *testProgress) Begin(what string, _ int64) {
+	if p.onBegin != nil {
+		p.onBegin(what)
+	}
+}
+
 func (p *testProgress) Advance(n int64) {
 	if p.onMore != nil {
 		p.onMore(n)

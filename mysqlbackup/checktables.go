@@ -100,7 +100,7 @@ func (d *drillRun) checkTable(ctx context.Context, srv *server, table checkedTab
 	}
 	rows, err := srv.rows(ctx, "CHECK TABLE "+table.quoted())
 	var said *mysql.MySQLError
-	if errors.As(err, &said) {
+	if errors.As(err, &said) && !slices.Contains(errsEnding(), said.Number) {
 		return tableBad, said.Message, nil
 	}
 	if err != nil {
@@ -109,6 +109,11 @@ func (d *drillRun) checkTable(ctx context.Context, srv *server, table checkedTab
 	state, text := judgeCheck(rows)
 	return state, text, nil
 }
+
+// errsEnding are the errors that a server which is being shut down has for whoever
+// asks it for something: ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED,
+// ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED.
+func errsEnding() []uint16 { return []uint16{shutdownInProgress, 1317, 1927, 3169} }
 
 // tableChecks are the tables of a drill that are being checked.
 type tableChecks struct {
@@ -229,7 +234,7 @@ func (d *drillRun) checkQueue(ctx context.Context, checks *tableChecks, workers 
 		return false, context.Cause(ctx)
 	}
 	if err != nil && d.hasEnded() {
-		return true, nil
+		return true, d.checkEnd()
 	}
 	return false, err
 }

@@ -161,6 +161,7 @@ func (d *drillRun) writeOptions(files []manifest.File) error {
 		{"performance_schema", "OFF"},
 		{"max_connections", "100"},
 		{"skip_name_resolve", ""},
+		{"loose_innodb_use_native_aio", "OFF"}, // the host's fs.aio-max-nr is for its own servers: one that finds none left does not start
 	} {
 		f.set(option[0], option[1])
 	}

@@ -24,6 +24,7 @@ var drillAllowed = []string{
 	"innodb_flush_log_at_trx_commit", "sync_binlog", "innodb_buffer_pool_size", "key_buffer_size", "performance_schema", "max_connections",
 	"skip_name_resolve", "innodb_parallel_read_threads", "secure_file_priv", "skip_log_bin", "gtid_mode", "enforce_gtid_consistency",
 	"innodb_directories", "innodb_undo_tablespaces", "aria_pagecache_buffer_size", "log_slave_updates", "log_bin", "user",
+	"loose_innodb_use_native_aio",
 }
 
 // hostileValues are what somebody would write into a record to have an option of

@@ -373,7 +373,7 @@ func (k *keeper) bring(ctx context.Context, service Service, startTimeout, stopT
 // isLost tells the errors of a server that ends while it is asked.
 func isLost(err error) bool {
 	var said *mysql.MySQLError
-	return errors.Is(err, mysql.ErrInvalidConn) || errors.As(err, &said) && said.Number == shutdownInProgress || err != nil && isNotUp(err)
+	return errors.As(err, &said) && said.Number == shutdownInProgress || err != nil && isNotUp(err)
 }
 
 // shutdownInProgress is the error number of a server that ends.

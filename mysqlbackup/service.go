@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/internal/durable"
@@ -133,20 +134,46 @@ func startDetached(program string, args []string, datadir string) (*child, error
 	exited := make(chan struct{})
 	go func() { // ends with the server, or with us: the server is ours to reap while we live
 		defer close(exited)
-		_ = cmd.Wait() // how it ended stands in its log
+		_ = cmd.Wait() // why it ended stands in its log
 	}()
-	return &child{cmd.Process, exited}, nil
+	return &child{cmd, exited}, nil
 }
 
 // child is a server that we have started.
 type child struct {
-	process *os.Process
-	exited  <-chan struct{} // closed when it has ended
+	cmd    *exec.Cmd
+	exited <-chan struct{} // closed when it has ended
+}
+
+// endedByOthers says how somebody else has ended the server; "" if it runs, or has
+// ended for a reason of its own. The program may be a script that starts it.
+func (c *child) endedByOthers() string {
+	select {
+	case <-c.exited:
+	default:
+		return ""
+	}
+	status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok {
+		return ""
+	}
+	signal := syscall.Signal(status.ExitStatus() - 128) // as a shell has it
+	switch {
+	case status.Signaled():
+		signal = status.Signal()
+	case status.ExitStatus() == 0:
+		return "shut down"
+	}
+	switch signal { // a server that crashes gets others
+	case syscall.SIGKILL, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
+		return signal.String()
+	}
+	return ""
 }
 
 // kill ends the server at once, and waits until it is gone.
 func (c *child) kill() error {
-	err := c.process.Kill()
+	err := c.cmd.Process.Kill()
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
@@ -286,7 +313,7 @@ func awaitServer(ctx context.Context, conn Connection, timeout time.Duration, ex
 
 // isNotUp tells errors that pass when a server comes up.
 func isNotUp(err error) bool {
-	for _, passing := range []error{unix.ECONNREFUSED, unix.ENOENT, unix.ECONNRESET, unix.EPIPE, unix.EAGAIN, context.DeadlineExceeded} {
+	for _, passing := range []error{unix.ECONNREFUSED, unix.ENOENT, unix.ECONNRESET, unix.EPIPE, unix.EAGAIN, context.DeadlineExceeded, mysql.ErrInvalidConn} {
 		if errors.Is(err, passing) {
 			return true
 		}

@@ -203,11 +203,39 @@ func TestAwaitServerEnded(t *testing.T) {
 
 func TestIsNotUp(t *testing.T) {
 	for err, want := range map[error]bool{
-		unix.ECONNREFUSED: true, unix.ENOENT: true, fmt.Errorf("x: %w", unix.ECONNRESET): true, context.DeadlineExceeded: true, mysql.ErrInvalidConn: false,
+		unix.ECONNREFUSED: true, unix.ENOENT: true, fmt.Errorf("x: %w", unix.ECONNRESET): true, context.DeadlineExceeded: true, mysql.ErrInvalidConn: true,
 		errors.New("unexpected EOF"): true, errors.New("driver: bad connection"): true, &mysql.MySQLError{Number: 1045}: false, unix.EACCES: false,
 	} {
 		if got := isNotUp(err); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
 		}
+	}
+}
+
+// TestEndedByOthers: what a server does to itself is told from what is done to it,
+// also if a script has started it.
+func TestEndedByOthers(t *testing.T) {
+	for script, want := range map[string]string{
+		"kill -KILL $$": "killed", "kill -TERM $$": "terminated", "exit 137": "killed", "exit 143": "terminated", "exit 0": "shut down",
+		"kill -ABRT $$": "", "kill -SEGV $$": "", "exit 134": "", "exit 1": "", "exit 2": "", "exit 129": "hangup",
+	} {
+		server, err := startDetached("/bin/sh", []string{"-c", "ulimit -c 0; " + script}, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-server.exited
+		if got := server.endedByOthers(); got != want {
+			t.Errorf("%s: got %q, want %q", script, got, want)
+		}
+	}
+	running, err := startDetached("/bin/sleep", []string{"1000"}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := running.endedByOthers(); got != "" {
+		t.Errorf("of one that runs: %q", got)
+	}
+	if err := running.kill(); err != nil {
+		t.Error(err)
 	}
 }

@@ -372,13 +372,27 @@ func (d *drillRun) start(ctx context.Context) error {
 		d.srv, d.started = srv, true
 		return nil
 	}
+	return d.notStarted(ctx, err)
+}
+
+// notStarted finds out why the drill's server has not come up, and notes it if
+// the backup is to blame: not if the server still tries to, or was ended.
+func (d *drillRun) notStarted(ctx context.Context, cause error) error {
 	words := d.lastWords()
-	if err := d.process.kill(); err != nil {
+	var late *timeoutError
+	if errors.As(cause, &late) {
+		cause = hint.Wrap(fmt.Errorf("start the drill's server: %w%s", cause, words), "give it more time with --start-timeout")
+		return errors.Join(cause, d.process.kill())
+	}
+	if !d.hasEnded() {
+		return errors.Join(fmt.Errorf("start the drill's server: %w%s", cause, words), d.process.kill())
+	}
+	if err := d.checkEnd(); err != nil {
 		return err
 	}
 	if !d.started {
 		if d.chosen.Pages.Encrypted > 0 {
-			return hint.Wrap(fmt.Errorf("start the drill's server: %w%s", err, words),
+			return hint.Wrap(fmt.Errorf("start the drill's server: %w%s", cause, words),
 				"the backup has encrypted pages, and without their keys a server may not start: configure its keyring with --option")
 		}
 		if err := d.tryProgram(ctx); err != nil {
@@ -386,8 +400,19 @@ func (d *drillRun) start(ctx context.Context) error {
 				"see --option and --owner; AppArmor and SELinux may keep it out of "+d.opts.Scratch)
 		}
 	}
-	d.fail("no server starts on it: %v%s", err, words)
+	d.fail("no server starts on it: %v%s", cause, words)
 	return nil
+}
+
+// checkEnd returns an error if somebody has ended the drill's server, which says
+// nothing about the backup.
+func (d *drillRun) checkEnd() error {
+	how := d.process.endedByOthers()
+	if how == "" {
+		return nil
+	}
+	return hint.Wrap(fmt.Errorf("the drill's server was ended by somebody else: %s", how),
+		"the system kills where memory runs out: see \"dmesg\"; \"--option innodb_buffer_pool_size=64M\" takes less")
 }
 
 // tryProgram makes an empty data directory with the same program and options:

@@ -109,7 +109,7 @@ func TestDrillOptions(t *testing.T) {
 		"datadir": s.path("data"), "innodb_data_home_dir": s.path("roots", rootHome), "innodb_undo_directory": s.path("data", "undo"),
 		"innodb_data_file_path": "ibdata1:12M;ibdata2:10M:autoextend", "innodb_page_size": "4096", "lower_case_table_names": "1",
 		"innodb_undo_tablespaces": "2", "log_bin": s.path("binlog", "bin"), "server_id": "7",
-		"plugin_load_add": `a b"c\d#e`, "innodb_buffer_pool_size": "1G",
+		"plugin_load_add": `a b"c\d#e`, "innodb_buffer_pool_size": "1G", "innodb_use_native_aio": "OFF",
 	} {
 		if got, _ := defaults.Option(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

@@ -3,11 +3,15 @@ package mysqlbackup_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/mysqltest"
@@ -290,6 +294,77 @@ func TestVerifyElsewhere(t *testing.T) {
 		checkSays(t, err, "can't be restored")
 		s.checkSwept(t)
 	})
+}
+
+// program makes a program that is the server's, but does something else where the
+// drill would start it behind its fence.
+func (b *bench) program(t testing.TB, srv *mysqltest.Server, instead string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mysqld")
+	text := fmt.Sprintf("#!/bin/sh\nfor arg; do\n[ \"$arg\" = --skip-networking ] && { %s; }\ndone\nexec %s \"$@\"\n", instead, srv.Program)
+	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestVerifyEnded: somebody ends the drill's server, or it takes its time. That
+// says nothing about the backup.
+func TestVerifyEnded(t *testing.T) {
+	t.Parallel()
+	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
+		s := newStand(t, flavor)
+		backup := s.backUp(t)
+		opts := s.verifyOptions(t, s.replica)
+		opts.Connections = 1 // with more, a table is checked again alone
+		verify := func(opts mysqlbackup.VerifyOptions, want string) {
+			t.Helper()
+			result, err := mysqlbackup.Verify(t.Context(), opts)
+			if err == nil || errors.Is(err, mysqlbackup.ErrDrill) || result != nil {
+				t.Errorf("%s: %+v, %v", want, result, err)
+			}
+			checkSays(t, err, want)
+			if d, err := mysqlbackup.LastDrill(t.Context(), s.repo, backup.Manifest.Key()); d != nil || err != nil {
+				t.Errorf("%s: the drill has left %+v, %v", want, d, err)
+			}
+			s.checkSwept(t)
+		}
+		for _, signal := range []unix.Signal{unix.SIGKILL, unix.SIGTERM} {
+			s.progress.onBegin = func(what string) {
+				if what == "check tables" {
+					s.endDrillServer(t, signal)
+				}
+			}
+			verify(opts, "the drill's server was ended by somebody else: ")
+		}
+		s.progress.onBegin = nil
+
+		opts.Program = s.program(t, s.replica, "kill -9 $$")
+		verify(opts, "the drill's server was ended by somebody else: killed")
+		opts.Program = s.program(t, s.replica, "exec sleep 1000")
+		opts.StartTimeout = time.Second
+		verify(opts, "start the drill's server")
+	})
+}
+
+// endDrillServer ends the drill's server, and waits for that.
+func (b *bench) endDrillServer(t testing.TB, signal unix.Signal) {
+	t.Helper()
+	for _, text := range b.drillServers(t) {
+		pid, err := strconv.Atoi(text)
+		if err == nil {
+			err = unix.Kill(pid, signal)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for began := time.Now(); len(b.drillServers(t)) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Error("the drill's server does not end")
+			return
+		}
+	}
 }
 
 // TestVerifyInterrupted cancels a drill, and kills one, at every step: a signal
