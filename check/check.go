@@ -80,20 +80,38 @@ func checkOnce(ctx context.Context, opts Options, again bool) (_ *Summary, moved
 	if err := r.check(ctx); err != nil {
 		return nil, false, err
 	}
-	if again && r.summary.DamagedObjects == 0 && r.hasMoved() {
-		return &r.summary, true, nil
+	if again && r.summary.DamagedObjects == 0 {
+		if moved, err := r.hasMoved(ctx); err != nil || moved {
+			return &r.summary, moved, err
+		}
 	}
 	return &r.summary, false, r.report(ctx)
 }
 
 // hasMoved tells whether a pack that has been deleted held anything that is needed,
-// or may have.
-func (r *run) hasMoved() bool {
-	if r.lost && r.early.Load() {
-		return true
-	}
+// or may have: garbage collection has come to an end meanwhile, and something is
+// lacking. It may be elsewhere now, or be a removed backup's.
+func (r *run) hasMoved(ctx context.Context) (bool, error) {
 	r.catalog.needBases()
-	return slices.ContainsFunc(r.gone, func(p *packState) bool { return r.catalog.count(p, needed) > 0 })
+	if slices.ContainsFunc(r.gone, func(p *packState) bool { return r.catalog.count(p, needed) > 0 }) {
+		return true, nil
+	}
+	if !r.lost && !r.catalog.anyLacking(restorable) {
+		return false, nil
+	}
+	if r.early.Load() {
+		return true, nil
+	}
+	now, err := r.Repo.Marks(ctx)
+	if errors.Is(err, cas.ErrCorrupt) {
+		return false, nil // it was right a moment ago, and the next check tells
+	}
+	for id := range now.Final {
+		if _, known := r.marks.Final[id]; !known {
+			return true, nil
+		}
+	}
+	return false, err
 }
 
 // newRun reads the small objects and the directories of all packs.

@@ -41,29 +41,78 @@ const maxSession = 16
 // next one stores anew what they held, and copies what can still be read of them
 // into new packs, unless it is in another pack too. Nothing is ever removed. A
 // pack is marked only if this very run has read it and found it to be damaged.
-func Repair(ctx context.Context, opts RepairOptions) (_ *Repaired, err error) {
+//
+// What garbage collection moves meanwhile is looked for again.
+func Repair(ctx context.Context, opts RepairOptions) (*Repaired, error) {
 	opts.Mute = opts.Mute || opts.DryRun
-	r, err := newRun(ctx, opts.Options)
-	if err != nil {
-		return nil, err
+	x := &repair{opts: opts, before: &told{Findings: opts.Findings}, again: true}
+	for try := range maxTries + 1 {
+		if try > 0 {
+			opts.Progress.Step("again", "packs have been deleted meanwhile")
+		}
+		x.again = try < maxTries
+		moved, err := x.try(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !moved {
+			break
+		}
 	}
+	return &x.result, nil
+}
+
+// try returns true if packs have been deleted that held what is needed: it is
+// elsewhere now, and all that was found may be wrong.
+func (x *repair) try(ctx context.Context) (moved bool, err error) {
+	r, err := newRun(ctx, x.opts.Options)
+	if err != nil {
+		return false, err
+	}
+	x.run = r
 	defer func() { err = errors.Join(err, r.reader.Close()) }()
 	if err := r.check(ctx); err != nil {
-		return nil, err
+		return false, err
 	}
-	before := &told{Findings: opts.Findings}
-	r.Findings = before
-	if err := r.report(ctx); err != nil {
-		return nil, err
+	if moved, err := x.hasMoved(ctx); err != nil || moved {
+		return moved, err
 	}
-	x := &repair{run: r, opts: opts, result: Repaired{Before: r.summary}}
+	if err := x.report(ctx); err != nil {
+		return false, err
+	}
 	if err := x.markDamaged(ctx); err != nil {
-		return nil, err
+		return false, err
 	}
 	if err := x.salvage(ctx); err != nil {
-		return nil, err
+		return false, err
 	}
-	return x.finish(ctx, before)
+	return x.finish(ctx)
+}
+
+// hasMoved is that of the run, as long as it may be tried again.
+func (x *repair) hasMoved(ctx context.Context) (bool, error) {
+	if !x.again || x.summary.DamagedObjects > 0 {
+		return false, nil
+	}
+	return x.run.hasMoved(ctx)
+}
+
+// report tells what was found before anything is changed, once. What a dry run
+// would have done by then it has not.
+func (x *repair) report(ctx context.Context) error {
+	if x.opts.DryRun {
+		x.result = Repaired{Before: x.result.Before}
+	}
+	if x.reported {
+		return nil
+	}
+	x.reported = true
+	x.Findings = x.before
+	if err := x.run.report(ctx); err != nil {
+		return err
+	}
+	x.result.Before = x.summary
+	return nil
 }
 
 // told remembers which backups were told.
@@ -82,12 +131,15 @@ func (t *told) Backup(b Backup) {
 
 // repair is one run of Repair.
 type repair struct {
-	*run
-	opts    RepairOptions
-	result  Repaired
-	session *cas.Session
-	silence func() // ends the session's signs of life
-	writer  *cas.Writer
+	*run     // of this try
+	opts     RepairOptions
+	before   *told // what was found before anything was changed
+	reported bool
+	again    bool // it may be tried again
+	result   Repaired
+	session  *cas.Session
+	silence  func()      // ends the session's signs of life
+	writer   *cas.Writer // nil: nothing was written in this try
 }
 
 // markDamaged marks the packs in which this run has found something wrong.
@@ -292,27 +344,32 @@ func (x *repair) end(ctx context.Context) error {
 		return nil
 	}
 	x.silence()
-	return errors.Join(x.writer.Close(), x.session.Abandon(context.WithoutCancel(ctx)))
+	err := errors.Join(x.writer.Close(), x.session.Abandon(context.WithoutCancel(ctx)))
+	x.writer = nil
+	return err
 }
 
 // finish checks again what hangs on damage, and tells what is whole now.
-func (x *repair) finish(ctx context.Context, before *told) (*Repaired, error) {
+func (x *repair) finish(ctx context.Context) (moved bool, err error) {
 	after := &told{Findings: x.opts.After}
 	x.Findings = after
 	x.summary = Summary{DamagedObjects: x.summary.DamagedObjects, ReadPacks: x.summary.ReadPacks, ReadBytes: x.summary.ReadBytes, Errors: x.summary.Errors}
 	clear(x.missing)
 	x.lost = false
 	if err := x.walkAll(ctx); err != nil {
-		return nil, err
+		return false, err
 	}
-	if err := x.report(ctx); err != nil {
-		return nil, err
+	if moved, err := x.hasMoved(ctx); err != nil || moved {
+		return moved, err
 	}
-	for _, key := range before.backups {
+	if err := x.run.report(ctx); err != nil {
+		return false, err
+	}
+	for _, key := range x.before.backups {
 		if !slices.Contains(after.backups, key) {
 			x.result.Whole = append(x.result.Whole, key)
 		}
 	}
 	x.result.After = x.summary
-	return &x.result, nil
+	return false, nil
 }
