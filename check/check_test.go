@@ -458,6 +458,32 @@ func (a *at) Step(name, detail string) {
 	}
 }
 
+// remote is a backend on a network: what another host has removed cannot be read any
+// more, though it is open.
+type remote struct{ cas.Backend }
+
+// Open implements cas.Backend.
+func (r remote) Open(ctx context.Context, name string) (cas.BlobReader, error) {
+	blob, err := r.Backend.Open(ctx, name)
+	return &remoteBlob{blob, r.Backend, name}, err
+}
+
+type remoteBlob struct {
+	cas.BlobReader
+	backend cas.Backend
+	name    string
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *remoteBlob) ReadAt(buf []byte, offset int64) (int, error) {
+	now, err := b.backend.Open(context.Background(), b.name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := b.BlobReader.ReadAt(buf, offset)
+	return n, errors.Join(err, now.Close())
+}
+
 // What is removed and collected between any two steps of a check, or of a repair, is
 // no damage, and nothing is marked for it.
 func TestPruneBetweenSteps(t *testing.T) {
@@ -465,6 +491,7 @@ func TestPruneBetweenSteps(t *testing.T) {
 		for _, step := range []string{"records", "packs", "recipes", "mark", "salvage"} {
 			for _, dry := range []bool{false, true} {
 				s, before, after := history(t), new(found), new(found)
+				s.remote(t)
 				opts := check.RepairOptions{Options: s.options(before), Random: s.noise(8), After: after, DryRun: dry}
 				hook := &at{found: before, step: step, do: func() { s.removeAndPrune(t, forgotten) }}
 				opts.Progress = hook
@@ -477,6 +504,7 @@ func TestPruneBetweenSteps(t *testing.T) {
 				continue
 			}
 			s, f := history(t), new(found)
+			s.remote(t)
 			opts := s.options(f)
 			hook := &at{found: f, step: step, do: func() { s.removeAndPrune(t, forgotten) }}
 			opts.Progress = hook
@@ -485,6 +513,15 @@ func TestPruneBetweenSteps(t *testing.T) {
 				t.Errorf("check, %v gone at %q: %+v, %v\n%s", forgotten, step, summary, err, f)
 			}
 		}
+	}
+}
+
+// remote opens the repository as on another host.
+func (s *site) remote(t testing.TB) {
+	t.Helper()
+	var err error
+	if s.repo, err = cas.Open(t.Context(), remote{s.backend}); err != nil {
+		t.Fatal(err)
 	}
 }
 
