@@ -125,7 +125,22 @@ func (h *host) Open(ctx context.Context, name string) (blob cas.BlobReader, err 
 		blob, err = h.world.store.Open(h.world.ctx, name)
 		return err
 	})
-	return blob, cmp.Or(ctx.Err(), err)
+	return &open{blob, h.world, name}, cmp.Or(ctx.Err(), err)
+}
+
+// open is a blob that is open.
+type open struct {
+	cas.BlobReader
+	world *world
+	name  string
+}
+
+// ReadAt implements io.ReaderAt.
+func (b *open) ReadAt(buf []byte, offset int64) (int, error) {
+	if _, removed := b.world.removed[b.name]; removed && b.world.remote {
+		return 0, fmt.Errorf("%s: %w", b.name, cas.ErrNotFound)
+	}
+	return b.BlobReader.ReadAt(buf, offset)
 }
 
 // isHidden tells, by chance, whether the host does not see a new name yet.

@@ -37,6 +37,7 @@ type world struct {
 	// effect, and as many fail after it.
 	faults float64
 	late   float64 // how often a listing leaves out what it may
+	remote bool    // what was removed cannot be read any more, though it is open
 
 	store   *mem.Backend
 	created map[string]stamp
@@ -65,6 +66,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		w.delay = time.Minute
 		w.late = []float64{0.5, 0.9}[w.rng.IntN(2)]
 	}
+	w.remote = w.rng.IntN(2) == 0
 	if w.rng.IntN(2) == 0 {
 		w.faults = []float64{0.001, 0.01}[w.rng.IntN(2)]
 	}
