@@ -139,7 +139,7 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var response *http.Response
 	var err error
-	for range 100 {
+	for range 600 {
 		if response, err = http.Get(args[1]); err == nil {
 			break
 		}

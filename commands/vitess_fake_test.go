@@ -373,7 +373,7 @@ func (c *fakeCluster) follow(t *fakeTablet, rpc string) error {
 	if replica["Replica_SQL_Running"] == "Yes" {
 		statements = append(statements, "START REPLICA")
 	}
-	for range 100 { // a server that has just started may start its threads after they were stopped
+	for range 600 { // a server that has just started may start its threads after they were stopped
 		err = t.exec(rpc, statements...)
 		if err == nil || !strings.Contains(err.Error(), "Error 3081") {
 			return err

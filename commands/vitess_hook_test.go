@@ -129,7 +129,7 @@ func killVttablet() error {
 	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	err = until(10*time.Second, "vttablet to end", func() bool {
+	err = until(time.Minute, "vttablet to end", func() bool {
 		conn, err := net.Dial("unix", vttabletSocket())
 		if err == nil {
 			_ = conn.Close()
@@ -146,7 +146,7 @@ func executeHook(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: hook CODE NAME [PARAMETER...]")
 	}
-	ts.Check(until(10*time.Second, "vttablet to serve", func() bool {
+	ts.Check(until(time.Minute, "vttablet to serve", func() bool {
 		return exists(filepath.Join(ts.Getenv("VITESS_STATE"), "vttablet.pid"))
 	}))
 	ts.Check(ts.Exec("vtctldclient", append([]string{"--server", "x", "--action-timeout", "20s", "ExecuteHook", "zone1-101"}, args[1:]...)...))

@@ -187,7 +187,7 @@ func (k killing) inOrder() {
 	}
 	k.ts.Setenv("NOW", k.primary())
 	code := 0
-	for range 50 { // a lag is not known as soon as replication runs
+	for range 600 { // a lag is not known as soon as replication runs
 		if code = k.run("shardseed", "health", "--defaults-file", srv.DefaultsFile, "--config", "config.yaml"); code == 0 {
 			return
 		}

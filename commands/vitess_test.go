@@ -191,7 +191,7 @@ func follows(ts *testscript.TestScript, neg bool, args []string) {
 	replica, tb := server(ts, args[0])
 	primary, _ := server(ts, args[1])
 	row := replica.ReplicaStatus(tb)
-	for i := 0; i < 100 && row["Replica_IO_Running"] == "Connecting"; i++ {
+	for i := 0; i < 600 && row["Replica_IO_Running"] == "Connecting"; i++ {
 		time.Sleep(100 * time.Millisecond)
 		row = replica.ReplicaStatus(tb)
 	}
@@ -207,7 +207,7 @@ func acknowledges(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		want = "OFF"
 	}
-	for range 100 { // it registers a little after it has connected
+	for range 600 { // it registers a little after it has connected
 		if srv.Row(tb, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_replica_status'")["Value"] == want {
 			return
 		}

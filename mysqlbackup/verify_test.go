@@ -32,7 +32,7 @@ func (b *bench) verifyOptions(t testing.TB, srv *mysqltest.Server) mysqlbackup.V
 		Host:        "test", ToolVersion: "test", Progress: b.progress, Now: time.Now,
 	}
 	defaults := instance(t, srv).Defaults
-	for _, name := range []string{"basedir", "plugin_dir", "lc_messages_dir", "character_sets_dir"} {
+	for _, name := range []string{"basedir", "plugin_dir", "lc_messages_dir", "character_sets_dir", "innodb_use_native_aio"} {
 		if value, ok := defaults.Option(name); ok {
 			opts.Options = append(opts.Options, name+"="+value)
 		}

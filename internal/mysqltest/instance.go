@@ -1,7 +1,6 @@
 package mysqltest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +19,8 @@ const (
 	dirPattern   = "shardseed-test-"
 	ownerFile    = "owner"
 	defaultsFile = "my.cnf"
-	logTailSize  = 4 << 10 // bytes of the error log shown with a failure
+	logTailLines = 15  // lines of the error log shown with a failure, so that what the test says is not lost among them
+	logLineSize  = 220 // bytes shown of each
 )
 
 // create makes the folder of an instance and its configuration.
@@ -126,7 +126,9 @@ func reap(parent string) error {
 }
 
 // InstallationOptions are what the program needs to be told because it is only
-// unpacked, not installed.
+// unpacked, not installed, and one of many on this machine: the kernel has
+// asynchronous I/O for some 25 of MySQL's servers (fs.aio-max-nr), and the next
+// one does not start.
 func (s *Server) InstallationOptions() []string {
 	base := s.installation.path(string(s.Flavor), "usr")
 	return []string{
@@ -134,6 +136,7 @@ func (s *Server) InstallationOptions() []string {
 		"plugin-dir=" + filepath.Join(base, "lib/mysql/plugin"),
 		"lc-messages-dir=" + filepath.Join(base, "share/mysql"),
 		"character-sets-dir=" + filepath.Join(base, "share/mysql/charsets"),
+		"innodb-use-native-aio=OFF",
 	}
 }
 
@@ -244,11 +247,19 @@ func (s *Server) logTail() string {
 	if err != nil {
 		return err.Error()
 	}
-	if len(content) > logTailSize {
-		content = content[len(content)-logTailSize:]
-		_, content, _ = bytes.Cut(content, []byte("\n"))
+	return tail(string(content))
+}
+
+// tail returns the last lines of a text, long ones cut.
+func tail(text string) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	lines = lines[max(0, len(lines)-logTailLines):]
+	for i, line := range lines {
+		if len(line) > logLineSize {
+			lines[i] = line[:logLineSize] + "..."
+		}
 	}
-	return string(content)
+	return strings.Join(lines, "\n")
 }
 
 // writeFile writes a file that only this user reads. It is not synced: nothing

@@ -424,3 +424,14 @@ func TestQuote(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+func TestTail(t *testing.T) {
+	text := strings.Repeat("early\n", 100) + strings.Repeat("late\n", logTailLines-1) + strings.Repeat("x", 2*logLineSize) + "\n"
+	want := strings.Repeat("late\n", logTailLines-1) + strings.Repeat("x", logLineSize) + "..."
+	if got := tail(text); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := tail(""); got != "" {
+		t.Errorf("of nothing: %q", got)
+	}
+}

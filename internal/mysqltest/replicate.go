@@ -56,8 +56,9 @@ func (s *Server) ReplicaStatus(tb testing.TB) map[string]string {
 }
 
 // WaitForReplica waits until the server has executed everything that the
-// primary has executed at the time of the call. It fails as soon as the
-// replica cannot apply something.
+// primary has executed at the time of the call, and until a receiver that was
+// started is connected: it has nothing to wait for where nothing was written. It
+// fails as soon as the replica cannot apply something.
 func (s *Server) WaitForReplica(tb testing.TB, primary *Server) {
 	tb.Helper()
 	if err := s.waitFor(tb.Context(), primary.Executed(tb)); err != nil {
@@ -72,10 +73,11 @@ func (s *Server) waitFor(ctx context.Context, position string) error {
 	}
 	err := poll(ctx, func() (bool, error) {
 		reached, err := s.db.value(ctx, query)
-		if err != nil || reached == "1" {
-			return err == nil, err
+		if err != nil {
+			return false, err
 		}
-		return false, s.applierError(ctx)
+		connecting, err := s.replicates(ctx)
+		return reached == "1" && !connecting, err
 	})
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", position, err)
@@ -83,20 +85,22 @@ func (s *Server) waitFor(ctx context.Context, position string) error {
 	return nil
 }
 
-// applierError returns the error at which the replica stopped, or nil.
-func (s *Server) applierError(ctx context.Context) error {
-	query := "SHOW REPLICA STATUS"
+// replicates returns the error at which the replica stopped, or nil, and
+// whether a receiver of it is about to connect.
+func (s *Server) replicates(ctx context.Context) (connecting bool, err error) {
+	query, receiver := "SHOW REPLICA STATUS", "Replica_IO_Running"
 	if s.Flavor == replication.MariaDB {
-		query = "SHOW ALL SLAVES STATUS"
+		query, receiver = "SHOW ALL SLAVES STATUS", "Slave_IO_Running"
 	}
 	rows, err := s.db.rows(ctx, query)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, row := range rows {
 		if row["Last_SQL_Errno"] != "0" {
-			return errors.New(row["Last_SQL_Error"])
+			return false, errors.New(row["Last_SQL_Error"])
 		}
+		connecting = connecting || row[receiver] != "Yes" && row[receiver] != "No"
 	}
-	return nil
+	return connecting, nil
 }
