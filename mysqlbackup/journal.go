@@ -91,8 +91,9 @@ func journalPath(stateDir, datadir string) string {
 	return filepath.Join(stateDir, fmt.Sprintf("journal-%x.json", sum[:8]))
 }
 
-// flock locks a file. A process that has just been forked, by whoever held the
-// lock, holds it too until it becomes another program: that is waited for.
+// flock locks a file. A process that has just been forked, by somebody who held
+// the lock and was killed, holds it until it becomes another program: that is
+// waited for.
 func flock(file *os.File) error {
 	const tries, pause = 10, 50 * time.Millisecond
 	for try := 1; ; try++ {
@@ -223,5 +224,10 @@ func (j *journal) endSession(ctx context.Context, repo *cas.Repository) error {
 	return repo.EndSession(ctx, key, fmt.Sprintf("its process %d was killed", j.PID))
 }
 
-// close releases the lock; the record stays if it was not cleared.
-func (j *journal) close() error { return j.lock.Close() }
+// close releases the lock; the record stays if it was not cleared. It is
+// released by name: a process that we have just forked holds it, too, and would
+// keep it from the next run.
+func (j *journal) close() error {
+	unlock := func() error { return unix.Flock(int(j.lock.Fd()), unix.LOCK_UN) }
+	return errors.Join(durable.Uninterrupted(unlock), j.lock.Close())
+}

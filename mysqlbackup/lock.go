@@ -59,14 +59,18 @@ func lockSpace(ctx context.Context, path string) (*spaceLock, error) {
 	return &spaceLock{file}, nil
 }
 
-// close releases the lock. A nil lock is released already.
+// close releases the lock, also from a process that we have just forked and that
+// holds it, too. A nil lock is released already.
 func (l *spaceLock) close() error {
 	if l == nil || l.file == nil {
 		return nil
 	}
 	file := l.file
 	l.file = nil
-	return file.Close()
+	unlock := func() error {
+		return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart})
+	}
+	return errors.Join(durable.Uninterrupted(unlock), file.Close())
 }
 
 // lockHolder names the process that holds a lock on the file.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ func TestHelper(t *testing.T) {
 	if !ok {
 		return
 	}
+	var held any
 	var err error
 	switch what {
 	case "lock-space": // as a server does
@@ -36,15 +38,17 @@ func TestHelper(t *testing.T) {
 			lock := unix.Flock_t{Type: unix.F_WRLCK}
 			err = unix.FcntlFlock(file.Fd(), unix.F_SETLK, &lock)
 		}
+		held = file
 	case "lock-space-ofd": // as we do
-		_, err = lockSpace(t.Context(), path)
+		held, err = lockSpace(t.Context(), path)
 	case "lock-journal":
-		_, err = openJournal(path, "/data")
+		held, err = openJournal(path, "/data")
 	}
 	fmt.Println("helper:", err)
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		t.Fatal(err)
 	}
+	runtime.KeepAlive(held) // its file would be closed with it
 }
 
 // helper runs a helper process until stop is called; it has done its work when
@@ -157,6 +161,42 @@ func TestLockSpaceTaken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forked makes the descriptor of a file that a process has which was just forked:
+// it is open until that becomes another program.
+func forked(t testing.TB, file *os.File) {
+	t.Helper()
+	fd, err := unix.Dup(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+}
+
+// What we give up is given up at once, whoever else has the file open.
+func TestLocksAreReleased(t *testing.T) {
+	path := writeText(t, filepath.Join(t.TempDir(), "ibdata1"), "x")
+	lock, err := lockSpace(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forked(t, lock.file)
+	if err := lock.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := lockSpace(t.Context(), path)
+	if err != nil {
+		t.Fatalf("the system tablespace: %v", err)
+	}
+	if err := again.close(); err != nil {
+		t.Error(err)
+	}
+	dir := t.TempDir()
+	j := openTestJournal(t, dir, "/data")
+	forked(t, j.lock)
+	closeJournal(t, j)
+	closeJournal(t, openTestJournal(t, dir, "/data"))
 }
 
 func TestLockSpaceEnds(t *testing.T) {
