@@ -82,3 +82,48 @@ func TestProgram(t *testing.T) {
 		}
 	})
 }
+
+// TestFailures: what failed is said last and in few lines, however much the
+// tests have told; the exit code is that of the tests.
+func TestFailures(t *testing.T) {
+	output := "--- FAIL: TestServer (9.02s)\n    --- FAIL: TestServer/mysql (9.01s)\n" +
+		strings.Repeat("        backup_test.go:12: step copy /data\n", 40) +
+		"        backup_test.go:14: warning: a lag\n        owner_test.go:15: first: no such file\n        owner_test.go:17: tables differ:\n            -a\n            +b\n" +
+		"        mysqltest.go:80: error.log of /tmp/x/my.cnf ends with:\n            2026 [System] > ready\n    --- PASS: TestServer/mariadb (1.00s)\n" +
+		"--- FAIL: TestScript (1.00s)\n    --- FAIL: TestScript/story (0.90s)\n        testscript.go:558: # one (0.005s)\n            > exit 0 shardseed check\n" +
+		"            [stderr]\n            damaged\n            FAIL: story.txtar:4: exit code 12, want 0\n            \nFAIL\nFAIL\texample.com/x\t9.078s\n" +
+		"x/y_test.go:3:7: undefined: z\nFAIL\texample.com/x/y [build failed]\nok  \texample.com/z\t0.042s\nFAIL\n"
+	path := filepath.Join(t.TempDir(), "output")
+	if err := os.WriteFile(path, []byte(output), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr strings.Builder
+	cmd := exec.Command("scripts/failures.sh", "sh", "-c", "cat "+path+"; exit 3")
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var ended *exec.ExitError
+	if err := cmd.Run(); !errors.As(err, &ended) || ended.ExitCode() != 3 || stdout.String() != output {
+		t.Errorf("got %v and %q, want exit code 3 and all that the tests said", err, stdout.String())
+	}
+	want := `what failed:
+--- FAIL: TestServer/mysql (9.01s)
+    owner_test.go:15: first: no such file
+    owner_test.go:17: tables differ:
+    -a
+    +b
+--- FAIL: TestScript/story (0.90s)
+    testscript.go:558: # one (0.005s)
+    > exit 0 shardseed check
+    [stderr]
+    damaged
+    FAIL: story.txtar:4: exit code 12, want 0
+FAIL	example.com/x	9.078s
+    x/y_test.go:3:7: undefined: z
+FAIL	example.com/x/y [build failed]
+`
+	if got := stderr.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if output, err := exec.Command("scripts/failures.sh", "echo", "ok").CombinedOutput(); err != nil || string(output) != "ok\n" {
+		t.Errorf("of tests that pass: %q, %v", output, err)
+	}
+}
