@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,14 +74,15 @@ func forgetSource(tb testing.TB, srv *mysqltest.Server) {
 	srv.Exec(tb, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only = 0")
 }
 
-// becomes is "becomes STATE": it waits until the health endpoint at $LISTEN is
-// in that state, where it must answer 200 if that serves and 503 if not.
+// becomes is "becomes STATE [WHY]": it waits until the health endpoint at
+// $LISTEN is in that state, for a reason with these words, where it must answer
+// 200 if that serves and 503 if not.
 func becomes(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: becomes STATE")
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: becomes STATE [WHY]")
 	}
 	var last string
-	err := until(time.Minute, "the server to be "+args[0], func() bool {
+	err := until(time.Minute, "the server to be "+strings.Join(args, ": "), func() bool {
 		code, text, err := get("http://" + ts.Getenv("LISTEN") + "/health")
 		if err != nil {
 			return false // it has not begun to listen
@@ -97,12 +100,28 @@ func becomes(ts *testscript.TestScript, neg bool, args []string) {
 		if object.Serving != (object.State == "serving") || object.Serving != (object.Why == "") {
 			ts.Fatalf("it contradicts itself: %s", text)
 		}
-		return object.State == args[0]
+		return object.State == args[0] && (len(args) == 1 || strings.Contains(object.Why, args[1]))
 	})
 	if err != nil {
 		ts.Fatalf("%v: %s", err, last)
 	}
 	ts.Logf("%s", last)
+}
+
+// awaitMetric is "metric LINE": it waits until the metrics at $LISTEN have it.
+func awaitMetric(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: metric LINE")
+	}
+	var last string
+	err := until(time.Minute, args[0], func() bool {
+		code, text, err := get("http://" + ts.Getenv("LISTEN") + "/metrics")
+		last = text
+		return err == nil && code == http.StatusOK && slices.Contains(strings.Split(text, "\n"), args[0])
+	})
+	if err != nil {
+		ts.Fatalf("%v: %s", err, last)
+	}
 }
 
 func get(url string) (code int, text string, err error) {

@@ -75,6 +75,7 @@ func TestServerScripts(t *testing.T) {
 					"delay":      delay,
 					"promote":    promote,
 					"becomes":    becomes,
+					"metric":     awaitMetric,
 				},
 			})
 		})

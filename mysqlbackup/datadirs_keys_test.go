@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -165,8 +166,11 @@ func armMySQL(t *testing.T) func(*testing.T, *mysqltest.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Replace(string(wrapper), "--argv0 '"+real, "--argv0 '"+tree.at("sbin", "mysqld"), 1)
-	writeFile(t, tree.at("mysqld"), lines)
+	name := regexp.MustCompile(`--argv0 '[^']*'`)
+	if !name.Match(wrapper) {
+		t.Fatalf("%s does not name the program: %s", program, wrapper)
+	}
+	writeFile(t, tree.at("mysqld"), name.ReplaceAllLiteralString(string(wrapper), "--argv0 '"+tree.at("sbin", "mysqld")+"'"))
 	writeFile(t, tree.at("sbin", "mysqld.my"), `{"components": "file://component_keyring_file"}`)
 	writeFile(t, tree.at("plugin", "component_keyring_file.cnf"), `{"read_local_config": true}`)
 	return func(t *testing.T, s *mysqltest.Server) {

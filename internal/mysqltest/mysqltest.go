@@ -68,7 +68,8 @@ type Server struct {
 
 // New returns a server that has a configuration and an empty data directory
 // and does not run: a place to restore to. Whoever starts it, it is ended with
-// the test, and all its files are removed.
+// the test, and all its files are removed. The end of its log is told if the
+// test has failed.
 func New(tb testing.TB, flavor replication.Flavor, options Options) *Server {
 	tb.Helper()
 	s, err := create(tb.Context(), flavor, options)
@@ -118,7 +119,7 @@ func StartReplica(tb testing.TB, primary *Server, options Options) *Server {
 func (s *Server) Start(tb testing.TB, arguments ...string) {
 	tb.Helper()
 	if err := s.start(tb.Context(), arguments); err != nil {
-		tb.Fatalf("mysqltest: start %s: %v\n%s", s.DefaultsFile, err, s.logTail())
+		tb.Fatalf("mysqltest: start %s: %v", s.DefaultsFile, err)
 	}
 }
 
@@ -126,7 +127,7 @@ func (s *Server) Start(tb testing.TB, arguments ...string) {
 func (s *Server) Ready(tb testing.TB) {
 	tb.Helper()
 	if err := s.ready(tb.Context()); err != nil {
-		tb.Fatalf("mysqltest: wait for %s: %v\n%s", s.DefaultsFile, err, s.logTail())
+		tb.Fatalf("mysqltest: wait for %s: %v", s.DefaultsFile, err)
 	}
 }
 
@@ -135,7 +136,7 @@ func (s *Server) Ready(tb testing.TB) {
 func (s *Server) Stop(tb testing.TB) {
 	tb.Helper()
 	if err := s.stop(); err != nil {
-		tb.Fatalf("mysqltest: stop %s: %v\n%s", s.DefaultsFile, err, s.logTail())
+		tb.Fatalf("mysqltest: stop %s: %v", s.DefaultsFile, err)
 	}
 }
 

@@ -57,12 +57,13 @@ func (s *Server) ReplicaStatus(tb testing.TB) map[string]string {
 
 // WaitForReplica waits until the server has executed everything that the
 // primary has executed at the time of the call, and until a receiver that was
-// started is connected: it has nothing to wait for where nothing was written. It
-// fails as soon as the replica cannot apply something.
+// started is connected and the lag is known: there is nothing else to wait for
+// where nothing was written. It fails as soon as the replica cannot apply
+// something.
 func (s *Server) WaitForReplica(tb testing.TB, primary *Server) {
 	tb.Helper()
 	if err := s.waitFor(tb.Context(), primary.Executed(tb)); err != nil {
-		tb.Fatalf("mysqltest: wait for replica %d of %d: %v\n%s", s.ServerID, primary.ServerID, err, s.logTail())
+		tb.Fatalf("mysqltest: wait for replica %d of %d: %v", s.ServerID, primary.ServerID, err)
 	}
 }
 
@@ -76,8 +77,8 @@ func (s *Server) waitFor(ctx context.Context, position string) error {
 		if err != nil {
 			return false, err
 		}
-		connecting, err := s.replicates(ctx)
-		return reached == "1" && !connecting, err
+		settled, err := s.settled(ctx)
+		return reached == "1" && settled, err
 	})
 	if err != nil {
 		return fmt.Errorf("reach %s: %w", position, err)
@@ -85,12 +86,12 @@ func (s *Server) waitFor(ctx context.Context, position string) error {
 	return nil
 }
 
-// replicates returns the error at which the replica stopped, or nil, and
-// whether a receiver of it is about to connect.
-func (s *Server) replicates(ctx context.Context) (connecting bool, err error) {
-	query, receiver := "SHOW REPLICA STATUS", "Replica_IO_Running"
+// settled returns the error at which the replica stopped, or nil, and whether
+// its receivers, where they were started, are connected and know the lag.
+func (s *Server) settled(ctx context.Context) (bool, error) {
+	query, receiver, applier, lag := "SHOW REPLICA STATUS", "Replica_IO_Running", "Replica_SQL_Running", "Seconds_Behind_Source"
 	if s.Flavor == replication.MariaDB {
-		query, receiver = "SHOW ALL SLAVES STATUS", "Slave_IO_Running"
+		query, receiver, applier, lag = "SHOW ALL SLAVES STATUS", "Slave_IO_Running", "Slave_SQL_Running", "Seconds_Behind_Master"
 	}
 	rows, err := s.db.rows(ctx, query)
 	if err != nil {
@@ -100,7 +101,10 @@ func (s *Server) replicates(ctx context.Context) (connecting bool, err error) {
 		if row["Last_SQL_Errno"] != "0" {
 			return false, errors.New(row["Last_SQL_Error"])
 		}
-		connecting = connecting || row[receiver] != "Yes" && row[receiver] != "No"
+		_, known := row[lag]
+		if row[receiver] != "No" && (row[receiver] != "Yes" || row[applier] == "Yes" && !known) {
+			return false, nil
+		}
 	}
-	return connecting, nil
+	return true, nil
 }

@@ -38,7 +38,7 @@ func (s *Server) DB() *sql.DB {
 func (s *Server) Exec(tb testing.TB, statements ...string) {
 	tb.Helper()
 	if err := s.db.execute(tb.Context(), statements...); err != nil {
-		tb.Fatalf("mysqltest: server %d: %v\n%s", s.ServerID, err, s.logTail())
+		tb.Fatalf("mysqltest: server %d: %v", s.ServerID, err)
 	}
 }
 
