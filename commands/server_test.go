@@ -31,9 +31,9 @@ password-file: %[3]s
 mysqld: %[4]s
 replication-user: %[5]s
 replication-password-file: %[6]s
-catch-up-timeout: 1m
-stop-timeout: 30s
-start-timeout: 1m
+catch-up-timeout: 3m
+stop-timeout: 3m
+start-timeout: 3m
 scratch: %[1]s/scratch
 owner: %[7]s
 option: [%[8]s]

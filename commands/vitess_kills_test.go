@@ -155,7 +155,7 @@ func (k killing) startTablet() {
 	died := err != nil || t.Killed
 	if !srv.Running() {
 		uid := strings.TrimPrefix(k.alias, "zone1-")
-		k.must("mysqlctl", "--tablet-uid", uid, "start", "--wait-time", "60s")
+		k.must("mysqlctl", "--tablet-uid", uid, "start", "--wait-time", "180s")
 		died = true
 	}
 	if died {

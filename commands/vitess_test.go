@@ -28,9 +28,9 @@ user: %[2]s
 password-file: %[3]s
 replication-user: %[4]s
 replication-password-file: %[5]s
-catch-up-timeout: 1m
-stop-timeout: 30s
-start-timeout: 1m
+catch-up-timeout: 3m
+stop-timeout: 3m
+start-timeout: 3m
 `
 
 // TestVitessScripts runs the stories of testdata/script/vitess. Each has a

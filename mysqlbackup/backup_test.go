@@ -93,6 +93,10 @@ func (b *bench) store() mysqlbackup.Store {
 	return mysqlbackup.Store{Repo: b.repo, CacheDir: b.cacheDir}
 }
 
+// patience is how long servers are waited for: they come up in a second, or in half
+// a minute where many others do.
+const patience = 3 * time.Minute
+
 // instance describes a test server as the command line would.
 func instance(t testing.TB, srv *mysqltest.Server) mysqlbackup.Instance {
 	t.Helper()
@@ -106,7 +110,7 @@ func instance(t testing.TB, srv *mysqltest.Server) mysqlbackup.Instance {
 			Socket: srv.Socket, Credentials: mysqlbackup.Credentials{User: mysqltest.AdminUser, Password: mysqltest.Password},
 		},
 		Service:     mysqlbackup.Direct{Program: srv.Program, DefaultsFile: srv.DefaultsFile, Datadir: srv.Datadir},
-		StopTimeout: time.Minute, StartTimeout: time.Minute,
+		StopTimeout: patience, StartTimeout: patience,
 	}
 }
 
@@ -115,7 +119,7 @@ func (b *bench) backupOptions(t testing.TB, srv *mysqltest.Server) mysqlbackup.B
 	return mysqlbackup.BackupOptions{
 		Store: b.store(), Keyspace: "commerce", Shard: "-80", Alias: manifest.TabletAlias{Cell: "zone1", UID: 101},
 		Host: "test", ToolVersion: "test", Server: instance(t, srv), Concurrency: 4,
-		Topology: b.topology(), CatchUp: mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Minute},
+		Topology: b.topology(), CatchUp: mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: patience},
 		Replication: mysqlbackup.Credentials{User: mysqltest.ReplUser, Password: mysqltest.ReplPassword},
 		StateDir:    b.stateDir, Progress: b.progress, Now: time.Now,
 	}
@@ -125,7 +129,7 @@ func (b *bench) restoreOptions(t testing.TB, srv *mysqltest.Server) mysqlbackup.
 	t.Helper()
 	return mysqlbackup.RestoreOptions{
 		Store: b.store(), Keyspace: "commerce", Shard: "-80", Server: instance(t, srv), Program: srv.Program, Concurrency: 4,
-		Topology: b.topology(), CatchUp: mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Minute},
+		Topology: b.topology(), CatchUp: mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: patience},
 		Replication: mysqlbackup.Credentials{User: mysqltest.ReplUser, Password: mysqltest.ReplPassword},
 		StateDir:    b.stateDir, Progress: b.progress, Now: time.Now,
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -174,7 +173,7 @@ func TestRestoreAfterInPlace(t *testing.T) {
 // and that trying it has done no harm that a restore does not undo.
 func checkStartless(t *testing.T, srv *mysqltest.Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := exec.CommandContext(ctx, srv.Program, "--defaults-file="+srv.DefaultsFile).Run(); err == nil || ctx.Err() != nil {
 		t.Errorf("a server has started on an unfinished restore: %v", err)

@@ -97,8 +97,21 @@ func isAlive(pid int) bool {
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH)
 	}
-	_, rest, ok := bytes.Cut(stat, []byte(") ")) // the name in brackets may hold anything else
-	return ok && len(rest) > 0 && rest[0] != 'Z' && rest[0] != 'X'
+	return !hasEnded(stat)
+}
+
+// hasEnded tells from a process's /proc/PID/stat whether all of it has ended. The
+// first thread of a server may be gone while others, which are killed too, still
+// hold its files, locks and ports.
+// Source: proc_pid_stat(5), state and num_threads.
+func hasEnded(stat []byte) bool {
+	const numThreads = 17 // of the fields behind the name, which may hold anything
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) == 0 {
+		return true
+	}
+	gone := fields[0][0] == 'Z' || fields[0][0] == 'X'
+	return gone && (len(fields) <= numThreads || string(fields[numThreads]) == "1")
 }
 
 // serversOf returns the processes that work in the data directory, or that

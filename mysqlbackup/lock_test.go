@@ -163,6 +163,20 @@ func TestLockSpaceTaken(t *testing.T) {
 	}
 }
 
+func TestHasEnded(t *testing.T) {
+	for stat, want := range map[string]bool{
+		"7 (mysqld) S 1 7 7 0 -1 4194304 216 0 0 0 0 0 0 0 20 0 40 0 3672428": false,
+		"7 (mysqld) Z 1 7 7 0 -1 4227084 216 0 0 0 0 0 0 0 20 0 1 0 3672428":  true,
+		"7 (mysqld) Z 1 7 7 0 -1 4227084 216 0 0 0 0 0 0 0 20 0 5 0 3672428":  false, // seen of a process whose first thread has ended
+		"7 (a) Z b) R 1 7 7 0 -1 4194304 216 0 0 0 0 0 0 0 20 0 1 0 3672428":  false,
+		"7 (mysqld) X": true, "7 (mysqld) ": true, "": true,
+	} {
+		if got := hasEnded([]byte(stat)); got != want {
+			t.Errorf("%q: got %t, want %t", stat, got, want)
+		}
+	}
+}
+
 // forked makes the descriptor of a file that a process has which was just forked:
 // it is open until that becomes another program.
 func forked(t testing.TB, file *os.File) {

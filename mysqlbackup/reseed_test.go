@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
 	"github.com/shardseed/shardseed/mysqlbackup"
@@ -297,7 +296,7 @@ func TestStartWhileMarked(t *testing.T) {
 // checkStartsNot starts a server as its service would: it must give up.
 func checkStartsNot(t *testing.T, srv *mysqltest.Server, when mysqlbackup.Step) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := exec.CommandContext(ctx, srv.Program, "--defaults-file="+srv.DefaultsFile).Run()
 	if err == nil || ctx.Err() != nil {

@@ -199,7 +199,7 @@ func stateOf(t testing.TB, srv *mysqltest.Server) map[string]string {
 // last.
 func eventually(t testing.TB, done func() string) {
 	t.Helper()
-	deadline := time.NewTimer(90 * time.Second)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()

@@ -26,7 +26,7 @@ func (b *bench) verifyOptions(t testing.TB, srv *mysqltest.Server) mysqlbackup.V
 	t.Helper()
 	opts := mysqlbackup.VerifyOptions{
 		Store: b.store(), Keyspace: "commerce", Shard: "-80", Program: srv.Program, Scratch: b.scratch(t), Owner: "root",
-		Concurrency: 4, Connections: 2, StartTimeout: time.Minute,
+		Concurrency: 4, Connections: 2, StartTimeout: patience,
 		Topology:    b.topology(),
 		Replication: mysqlbackup.Credentials{User: mysqltest.ReplUser, Password: mysqltest.ReplPassword},
 		Host:        "test", ToolVersion: "test", Progress: b.progress, Now: time.Now,
@@ -105,7 +105,7 @@ func TestVerify(t *testing.T) {
 			s.primary.Exec(t, "GRANT BINLOG MONITOR ON *.* TO "+mysqltest.ReplUser)
 		}
 		s.primary.Write(t, 20)
-		opts.CatchUp = &mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: time.Minute}
+		opts.CatchUp = &mysqlbackup.CatchUp{Lag: 10 * time.Second, Timeout: patience}
 		result, err = mysqlbackup.Verify(t.Context(), opts)
 		if err != nil {
 			t.Fatal(err)

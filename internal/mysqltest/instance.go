@@ -175,7 +175,9 @@ func (s *Server) config() string {
 		lines = append(lines, "log-slave-updates", "binlog-format=ROW", "innodb-log-file-size=16M")
 	} else {
 		lines = append(lines, "gtid-mode=ON", "enforce-gtid-consistency=ON", "mysqlx=OFF",
-			"secure-file-priv=NULL", "innodb-redo-log-capacity=16M")
+			"secure-file-priv=NULL", "innodb-redo-log-capacity=16M",
+			// Many run at once: 330 MB each instead of 540.
+			"innodb-log-buffer-size=4M", "table-open-cache=400", "table-definition-cache=400", "performance-schema-error-size=0")
 	}
 	return strings.Join(append(lines, s.options.Cnf...), "\n") + "\n"
 }

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	waitTimeout  = 90 * time.Second // for anything, and far beyond what a healthy server takes
+	waitTimeout  = 3 * time.Minute // for anything, and far beyond what a healthy server takes
 	pollInterval = 10 * time.Millisecond
 )
 

@@ -13,7 +13,9 @@ import (
 // replication. What it followed before is forgotten.
 func (s *Server) Follow(tb testing.TB, primary *Server) {
 	tb.Helper()
-	source := fmt.Sprintf("HOST='127.0.0.1', %%[1]s_PORT=%d, %%[1]s_USER=%s, %%[1]s_PASSWORD=%s, %%[1]s_CONNECT_RETRY=1",
+	// A receiver of MySQL that is told to end just after it has connected may only
+	// notice with the next sign of life of its source.
+	source := fmt.Sprintf("HOST='127.0.0.1', %%[1]s_PORT=%d, %%[1]s_USER=%s, %%[1]s_PASSWORD=%s, %%[1]s_CONNECT_RETRY=1, %%[1]s_HEARTBEAT_PERIOD=2",
 		primary.Port, quote(ReplUser), quote(ReplPassword))
 	if s.Flavor == replication.MariaDB {
 		s.Exec(tb, "STOP SLAVE", "RESET SLAVE ALL",
