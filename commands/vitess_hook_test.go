@@ -149,7 +149,7 @@ func executeHook(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(until(time.Minute, "vttablet to serve", func() bool {
 		return exists(filepath.Join(ts.Getenv("VITESS_STATE"), "vttablet.pid"))
 	}))
-	ts.Check(ts.Exec("vtctldclient", append([]string{"--server", "x", "--action-timeout", "20s", "ExecuteHook", "zone1-101"}, args[1:]...)...))
+	ts.Check(ts.Exec("vtctldclient", append([]string{"--server", "x", "--action-timeout", "60s", "ExecuteHook", "zone1-101"}, args[1:]...)...))
 	var result hookResult
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &result))
 	got := result.HookResult

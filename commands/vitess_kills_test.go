@@ -70,11 +70,17 @@ func kills(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: kills WHO STEP[=CODE]...")
 	}
 	killing{ts: ts, who: args[0], alias: "zone1-101", name: "replica"}.each(args[1:], func(k killing, step string) {
-		k.at(step, "shardseed", "backup", k.alias, "--config", "config.yaml", "--allow-last-replica", "--vtctld-timeout", "3s")
+		k.at(step, "shardseed", "backup", k.alias, "--config", "config.yaml", "--allow-last-replica", "--vtctld-timeout", k.patience())
 		k.meanwhile()
 		k.revive()
 		k.inOrder()
 	})
+}
+
+// patience is how long a tablet is waited for that may not come back: in vain if
+// its vttablet was killed, and once if its mysqld was.
+func (k killing) patience() string {
+	return map[string]string{"shardseed": "3m", "mysqld": "15s", "vttablet": "3s", "supervised": "3s"}[k.who]
 }
 
 // at runs a command in which WHO is killed at "STEP=CODE".
@@ -135,11 +141,15 @@ func (k killing) must(command ...string) { exits(k.ts, false, append([]string{"0
 // down; what does not run is started; and recover again. A pod that starts again
 // has started what did not run before that.
 func (k killing) revive() {
-	again := []string{"shardseed", "recover", k.alias, "--config", "config.yaml", "--vtctld-timeout", "3s"}
+	again := []string{"shardseed", "recover", k.alias, "--config", "config.yaml"}
 	t, err := readCluster(k.ts).tablet(k.alias)
 	k.ts.Check(err)
 	if !k.podFirst {
-		if code := k.run(again...); code != 0 && (code != 5 || !t.Killed) {
+		first := again
+		if t.Killed { // perhaps in vain
+			first = append(again, "--vtctld-timeout", "3s")
+		}
+		if code := k.run(first...); code != 0 && (code != 5 || !t.Killed) {
 			k.ts.Fatalf("recover: exit code %d", code)
 		}
 	}

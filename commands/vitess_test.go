@@ -23,7 +23,7 @@ root: %[1]s/root
 state-dir: %[1]s/state
 topo: vitess
 vtctld: 127.0.0.1:15999
-vtctld-timeout: 5s
+vtctld-timeout: 3m
 user: %[2]s
 password-file: %[3]s
 replication-user: %[4]s
