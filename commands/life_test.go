@@ -82,7 +82,7 @@ func becomes(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: becomes STATE [WHY]")
 	}
 	var last string
-	err := until(time.Minute, "the server to be "+strings.Join(args, ": "), func() bool {
+	err := until(3*time.Minute, "the server to be "+strings.Join(args, ": "), func() bool {
 		code, text, err := get("http://" + ts.Getenv("LISTEN") + "/health")
 		if err != nil {
 			return false // it has not begun to listen
@@ -114,7 +114,7 @@ func awaitMetric(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: metric LINE")
 	}
 	var last string
-	err := until(time.Minute, args[0], func() bool {
+	err := until(3*time.Minute, args[0], func() bool {
 		code, text, err := get("http://" + ts.Getenv("LISTEN") + "/metrics")
 		last = text
 		return err == nil && code == http.StatusOK && slices.Contains(strings.Split(text, "\n"), args[0])

@@ -26,13 +26,17 @@ func run(ctx context.Context, name string, args ...string) error {
 }
 
 // run runs the program. Its output is written to a file and not to a pipe,
-// which what it leaves running would keep open.
+// which what it leaves running would keep open. The file has no name from the
+// start, so that nothing is left of it if we are killed.
 func (p program) run(ctx context.Context) (err error) {
 	output, err := os.CreateTemp("", "shardseed-output-")
 	if err != nil {
 		return fmt.Errorf("run %s: %w", p.name, err)
 	}
-	defer func() { err = errors.Join(err, output.Close(), os.Remove(output.Name())) }()
+	defer func() { err = errors.Join(err, output.Close()) }()
+	if err := os.Remove(output.Name()); err != nil {
+		return fmt.Errorf("run %s: %w", p.name, err)
+	}
 	cmd := exec.CommandContext(ctx, p.name, p.args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: p.owner}
