@@ -4,18 +4,12 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-
-	"github.com/zeebo/blake3"
 )
 
 // ID names a chunk by the BLAKE3-256 of its plain bytes, and a pack by the
 // BLAKE3-256 of its file. As a chunk, the zero ID stands for a run of zero
 // bytes of any length; it is never stored.
 type ID [32]byte
-
-// Sum returns the BLAKE3-256 of plain. It does not look for runs of zero
-// bytes: see AllZero.
-func Sum(plain []byte) ID { return blake3.Sum256(plain) }
 
 // AllZero tells whether plain holds zero bytes only, in which case its chunk ID
 // is the zero ID. No bytes at all count as zero.
