@@ -40,6 +40,8 @@ type slot struct {
 	chain   Chain
 	plain   []byte // XOR of the frames so far
 	begun   bool   // plain holds something
+	left    int    // frames that are not in plain
+	good    bool   // all are, and plain is the chunk
 }
 
 // piece is a frame and a chunk that it is part of.
@@ -75,6 +77,7 @@ func (w *window) plan() {
 	w.pieces, w.runs = w.pieces[:0], w.runs[:0]
 	for i := range w.slots {
 		s := &w.slots[i]
+		s.begun, s.good, s.left = false, false, len(s.chain)
 		for n := range s.chain {
 			w.pieces = append(w.pieces, piece{&s.chain[n], s})
 		}
@@ -88,15 +91,17 @@ func (w *window) plan() {
 }
 
 // share gives the slots their parts of the buffers.
-func (w *window) share(b *buffers) {
-	b.plain = sized(b.plain, w.size)
-	rest := b.plain
+func (w *window) share(b *buffers, alloc func(size int) []byte) {
+	if cap(b.plain) < w.size {
+		b.plain = alloc(max(w.size, windowSize))
+	}
+	rest := b.plain[:w.size]
 	largest := 0
 	for i := range w.slots {
 		s := &w.slots[i]
 		size := int(s.chain[0].PlainSize)
 		largest = max(largest, size)
-		s.plain, rest = rest[:size:size], rest[size:]
+		s.plain, rest = rest[:size], rest[size:]
 	}
 	b.scratch = sized(b.scratch, maxDifference(largest))
 }
@@ -117,6 +122,9 @@ func (b *buffers) combine(d *decoders, run []piece) error {
 		}
 		if err := p.slot.combine(p.loc, content); err != nil {
 			return p.slot.chain.with(p.loc, err)
+		}
+		if p.slot.left--; p.slot.left == 0 { // now, while it is in the processor's cache
+			p.slot.good = Sum(p.slot.plain) == p.slot.chain[0].ID
 		}
 	}
 	return nil

@@ -206,11 +206,15 @@ func (a *assembler) touch(folder string) {
 	}
 }
 
+// waiting is how many more workers there are than are to work at a time: a worker
+// waits while the disk takes what it has written.
+const waiting = 2
+
 // run writes all files. Those that an error leaves open are closed.
 func (a *assembler) run(ctx context.Context, writes []*fileWrite) error {
 	queue := &pieceQueue{writes: writes}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range max(1, a.workers) {
+	for range max(1, a.workers) + waiting {
 		group.Go(func() error {
 			for {
 				w, leaf, ok := queue.next()
@@ -287,23 +291,36 @@ func (a *assembler) writeLeaf(ctx context.Context, w *fileWrite, leaf int) error
 		left -= kept
 	}
 	var fresh dirty
-	err = a.reader.Chunks(ctx, ids, r.size, func(i int, plain []byte) error {
-		if err := a.writes.Wait(ctx, len(plain)); err != nil {
-			return err
-		}
-		at := r.start + int64(i)*r.chunkSize
-		if err := w.writeAt(plain, at); err != nil {
-			return err
-		}
-		fresh.add(w.file, at, int64(len(plain)))
-		a.written.Add(int64(len(plain)))
-		a.progress.Advance(int64(len(plain)))
+	err = a.reader.Spans(ctx, ids, r.size, func(first int, plain []byte) error {
 		left -= int64(len(plain))
-		return nil
+		return a.writeSpan(ctx, w, &fresh, plain, r.start+int64(first)*r.chunkSize)
 	})
 	fresh.flush(w.file)
 	a.progress.Advance(left) // zeros, which are there
 	return atRange(err, r)
+}
+
+// writeSpan writes what has been verified: at once, unless it is not to be more
+// than so much per second.
+func (a *assembler) writeSpan(ctx context.Context, w *fileWrite, fresh *dirty, plain []byte, at int64) error {
+	most := len(plain)
+	if a.writes != nil {
+		most = w.entry.ChunkSize
+	}
+	for part := range slices.Chunk(plain, most) {
+		if err := a.writes.Wait(ctx, len(part)); err != nil {
+			return err
+		}
+		if err := w.writeAt(part, at); err != nil {
+			return err
+		}
+		size := int64(len(part))
+		fresh.add(w.file, at, size)
+		a.written.Add(size)
+		a.progress.Advance(size)
+		at += size
+	}
+	return nil
 }
 
 // links makes the symbolic links, last so that nothing is written through

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 )
@@ -176,7 +177,7 @@ func (w *fileWrite) openOld() error {
 	if err != nil {
 		return err
 	}
-	w.file = file
+	w.file = &direct.Writer{File: file} // what differs is in small pieces
 	is, err := file.Stat()
 	if err != nil {
 		return err

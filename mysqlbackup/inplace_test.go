@@ -20,6 +20,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -354,7 +355,7 @@ func TestRestoreLimits(t *testing.T) {
 	tree(t, f.data, "ib_logfile0")
 	const size = 256 * testChunk // 1 MiB
 	writeText(t, f.data+"/db/noise", string(noise(t, 1, size)))
-	writeText(t, f.data+"/db/more", "what passes last is not waited for")
+	writeText(t, f.data+"/db/more", string(noise(t, 2, size))) // what passes last is not waited for, and there are several workers
 	l := f.layout(t, replication.MariaDB)
 	selected := selectAll(t, l)
 	v := newVault(t, testChunk)
@@ -483,7 +484,7 @@ func TestClearRange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: file}
+			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: &direct.Writer{File: file}}
 			const start, length = 8 << 10, 4<<20 + 100
 			if err := errors.Join(w.clear(start, length), file.Close()); err != nil {
 				t.Fatal(err)

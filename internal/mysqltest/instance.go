@@ -164,9 +164,6 @@ func (s *Server) config() string {
 		// The tests pull no plugs: what the kernel has is good enough.
 		"sync-binlog=0",
 		"innodb-flush-log-at-trx-commit=2",
-		// The machine has fs.aio-max-nr of asynchronous reads and writes for all
-		// servers: thirty of MySQL's take them all, and the next does not start.
-		"innodb-use-native-aio=OFF",
 	)
 	if os.Getuid() == 0 {
 		lines = append(lines, "user=root")
