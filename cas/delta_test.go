@@ -68,14 +68,14 @@ func versions(t testing.TB, repo *cas.Repository, count int) (pages [][]byte, pa
 // stands on the chain's root again. Each relies on the packs of its chain only.
 func TestDeltaDepth(t *testing.T) {
 	repo, _ := newRepo(t)
-	pages, packs := versions(t, repo, 2*cas.MaxDepth+3)
+	pages, packs := versions(t, repo, 2*cas.ChainDepth+3)
 	known := castest.NewIndex(t, repo)
 	base := 0
 	for n, pack := range packs {
 		f := pack.Frames[0]
 		want := uint8(0)
 		if n > 0 {
-			want = uint8((n-1)%cas.MaxDepth + 1)
+			want = uint8((n-1)%cas.ChainDepth + 1)
 		}
 		if want == 1 {
 			base = 0

@@ -13,6 +13,7 @@ const (
 	PackTarget       = 64 << 20 // bytes at which a pack is sealed
 	MaxDepth         = 8        // deltas between a frame and the chunk stored in full
 	AnyDepth         = MaxDepth + 1
+	ChainDepth       = 6            // of the deltas that a Writer makes, at most: less is faster to restore, more smaller
 	MaxPlainSize     = MaxChunkSize // plain bytes of one chunk
 )
 

@@ -224,7 +224,7 @@ func (w *Writer) base(c Chunk) (Chain, error) {
 	if err != nil || chain == nil {
 		return nil, w.fail(err)
 	}
-	if chain[0].Depth >= MaxDepth {
+	if chain[0].Depth >= ChainDepth {
 		chain = chain.root()
 	}
 	if chain[0].ID == c.ID {

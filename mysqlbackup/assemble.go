@@ -206,15 +206,11 @@ func (a *assembler) touch(folder string) {
 	}
 }
 
-// waiting is how many more workers there are than are to work at a time: a worker
-// waits while the disk takes what it has written.
-const waiting = 2
-
 // run writes all files. Those that an error leaves open are closed.
 func (a *assembler) run(ctx context.Context, writes []*fileWrite) error {
 	queue := &pieceQueue{writes: writes}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for range max(1, a.workers) + waiting {
+	for range max(1, a.workers) {
 		group.Go(func() error {
 			for {
 				w, leaf, ok := queue.next()
