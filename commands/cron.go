@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/shardseed/shardseed/internal/ui"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/mysqlbackup"
+	"github.com/shardseed/shardseed/retention"
 )
 
 // cronFlags are for backups that nobody watches.
@@ -74,7 +76,7 @@ func (r *run) skips(ctx context.Context, repo *cas.Repository, shard shardName, 
 	if interval == 0 {
 		return "", nil
 	}
-	last, err := lastGood(ctx, repo, shard)
+	last, err := r.lastGood(ctx, repo, shard)
 	if err != nil || last == nil {
 		return "", err
 	}
@@ -87,14 +89,19 @@ func (r *run) skips(ctx context.Context, repo *cas.Repository, shard shardName, 
 }
 
 // lastGood returns the newest backup of the shard that has no marks; nil if
-// there is none. What can't be read is none.
-func lastGood(ctx context.Context, repo *cas.Repository, shard shardName) (*manifest.Manifest, error) {
+// there is none. What can't be read is none, and what is dated in the future may
+// be of any age.
+func (r *run) lastGood(ctx context.Context, repo *cas.Repository, shard shardName) (*manifest.Manifest, error) {
 	keys, err := repo.Keys(ctx, string(shard.keyspace), string(shard.shard))
 	if err != nil {
 		return nil, err
 	}
-	for i := len(keys) - 1; i >= 0; i-- {
-		m, err := mysqlbackup.ReadManifest(ctx, repo, keys[i])
+	for _, key := range slices.Backward(keys) {
+		m, err := mysqlbackup.ReadManifest(ctx, repo, key)
+		if err == nil && r.isFuture(m) {
+			r.warnFuture(m.Name)
+			continue
+		}
 		if err == nil && m.Good() {
 			return m, nil
 		}
@@ -104,6 +111,14 @@ func lastGood(ctx context.Context, repo *cas.Repository, shard shardName) (*mani
 	}
 	return nil, nil //nolint:nilnil // there is none
 }
+
+// isFuture tells whether a backup is dated in the future.
+func (r *run) isFuture(m *manifest.Manifest) bool {
+	b := retention.Backup{Name: m.Name}
+	return b.IsFuture(r.opts.Now())
+}
+
+func (r *run) warnFuture(name manifest.Name) { r.out.Warn(mysqlbackup.FutureText(name)) }
 
 // tellSkipped tells that nothing was done, and why.
 func (r *run) tellSkipped(shard shardName, why string) error {

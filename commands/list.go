@@ -61,6 +61,9 @@ func (r *run) list(c *cli.Context) error {
 		if e.Manifest == nil {
 			continue
 		}
+		if r.isFuture(e.Manifest) {
+			r.warnFuture(e.Manifest.Name)
+		}
 		verification := last.Of(e.Manifest)
 		rows = append(rows, append(entryRow(e), verificationText(verification)))
 		r.out.Object(newEntryObject(e, verification))

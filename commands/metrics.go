@@ -32,6 +32,7 @@ type metrics struct {
 type shardFacts struct {
 	name    shardName
 	backups int
+	future  int   // of these, dated in the future
 	plain   int64 // of all backups
 	stored  int64 // by all backups
 	last    *manifest.Manifest
@@ -128,6 +129,7 @@ func (m *metrics) collectShards(ctx context.Context, out chan<- prometheus.Metri
 	for _, s := range shards {
 		values := []string{string(s.name.keyspace), string(s.name.shard)}
 		gauge(out, family("backups", "Backups of the shard.", labels...), float64(s.backups), values...)
+		gauge(out, family("backups_dated_in_future", "Backups of the shard by a clock that was ahead, if this host's is right. None counts as the last one.", labels...), float64(s.future), values...)
 		plain, stored, count = plain+float64(s.plain), stored+float64(s.stored), count+float64(s.backups)
 		if s.drill != nil {
 			gauge(out, family("last_drill_timestamp_seconds", "When a restore drill of a backup of the shard was made last.", labels...), float64(s.drill.Time.Unix()), values...)
@@ -189,7 +191,10 @@ func (m *metrics) readShards(ctx context.Context) ([]shardFacts, error) {
 		for _, one := range found {
 			facts.plain += one.Totals.Plain
 			facts.stored += one.Totals.Stored
-			if one.Good() {
+			switch {
+			case m.run.isFuture(one):
+				facts.future++
+			case one.Good():
 				facts.last = one
 			}
 			drill, err := mysqlbackup.LastDrill(ctx, repo, one.Key())

@@ -32,7 +32,7 @@ func (r *run) remove(c *cli.Context) error {
 		return err
 	}
 	err = mysqlbackup.Remove(c.Context, mysqlbackup.RemoveOptions{
-		Repo: repo, Keyspace: shard.keyspace, Shard: shard.shard, Name: name, Force: c.Bool("force"), Note: r.note("rm"),
+		Repo: repo, Keyspace: shard.keyspace, Shard: shard.shard, Name: name, Force: c.Bool("force"), Note: r.note("rm"), Now: r.opts.Now,
 	})
 	if errors.Is(err, cas.ErrNotFound) {
 		return unknownBackup("remove", shard, name)

@@ -81,14 +81,21 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // shardseed is the program as main.go has it, with a hook: when the step
 // SHARDSEED_TEST_STEP begins, SHARDSEED_TEST_DO happens first. That is the
 // name of a signal, which the program sends to itself, or a shell command,
-// which must succeed.
+// which must succeed. Its clock is off by SHARDSEED_TEST_CLOCK.
 func shardseed() {
+	var off time.Duration
+	if text := os.Getenv("SHARDSEED_TEST_CLOCK"); text != "" {
+		var err error
+		if off, err = time.ParseDuration(text); err != nil {
+			panic(err)
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	code := commands.Main(ctx, commands.Options{
 		Args:   os.Args,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
-		Now:    time.Now,
+		Now:    func() time.Time { return time.Now().Add(off) },
 		Random: rand.Reader,
 		OnStep: func(step string) {
 			if step == os.Getenv("SHARDSEED_TEST_STEP") {

@@ -121,7 +121,7 @@ func (c *chooser) newestFirst(ctx context.Context, keys []cas.Key) ([]candidate,
 			b.Position = m.Position
 		}
 		if b.IsFuture(now) {
-			c.progress.Warn(fmt.Sprintf("backup %s is dated in the future: the clock of its host was wrong, or this host's is", name))
+			c.progress.Warn(FutureText(name))
 		}
 		byName[name] = candidate{key, m, err}
 		backups = append(backups, b)
@@ -131,6 +131,11 @@ func (c *chooser) newestFirst(ctx context.Context, keys []cas.Key) ([]candidate,
 		ordered = append(ordered, byName[b.Name])
 	}
 	return ordered, nil
+}
+
+// FutureText tells people that a backup is dated in the future.
+func FutureText(name manifest.Name) string {
+	return fmt.Sprintf("backup %s is dated in the future: the clock of its host was wrong, or this host's is", name)
 }
 
 // failedDrill tells that a backup's last drill has failed, and warns of it. What

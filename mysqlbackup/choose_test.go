@@ -86,6 +86,32 @@ func marked(m *manifest.Manifest) {
 	m.Marks = []manifest.Mark{manifest.NewMark(manifest.MarkBadPages, "one")}
 }
 
+// TestParentOfAWrongClock: what is dated in the future is compared with only for want
+// of others, or it would stay the newest for a year.
+func TestParentOfAWrongClock(t *testing.T) {
+	const year = 365 * 24 * 60
+	s := newShelf(t)
+	b := &backupRun{BackupOptions: BackupOptions{Store: s.Store, Keyspace: "k", Shard: "-80", Alias: nameAt(0).Alias, Now: clock}}
+	for _, step := range []struct {
+		uid    uint32
+		minute int
+	}{{102, year}, {102, -9}, {101, year}, {101, -10}, {101, -5}} { // each is preferred to those before it
+		name := nameAt(step.minute)
+		name.Alias.UID = step.uid
+		key := manifest.Key("k", "-80", name)
+		session, err := s.Store.Repo.Begin(t.Context(), key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := session.Commit(t.Context(), session.NewWriter(cas.WriterOptions{}), nil); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := b.parentKey(t.Context()); err != nil || got != key {
+			t.Errorf("parent %s, %v, want %s", got, err, key)
+		}
+	}
+}
+
 // at gives a backup the transactions up to a number.
 func at(last int) func(*manifest.Manifest) {
 	return func(m *manifest.Manifest) {

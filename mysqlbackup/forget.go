@@ -110,7 +110,7 @@ func newestGood(judged []Judged) cas.Key {
 }
 
 func (o *ForgetOptions) remove(ctx context.Context, j *Judged, keeper cas.Key) error {
-	r := remover{RemoveOptions: RemoveOptions{Repo: o.Repo, Keyspace: o.Keyspace, Shard: o.Shard, Name: j.Name, Note: o.Note}, key: j.Key, keeper: keeper}
+	r := remover{RemoveOptions: RemoveOptions{Repo: o.Repo, Keyspace: o.Keyspace, Shard: o.Shard, Name: j.Name, Note: o.Note, Now: o.Now}, key: j.Key, keeper: keeper}
 	err := r.run(ctx)
 	var pinned *pinnedError
 	var last *lastGoodError

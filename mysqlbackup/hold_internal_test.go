@@ -56,7 +56,7 @@ func (s *shelf) interrupted(t testing.TB, n int, do func()) (*cas.Repository, *s
 }
 
 func (s *shelf) removeOptions(repo *cas.Repository, minute int) RemoveOptions {
-	return RemoveOptions{Repo: repo, Keyspace: "k", Shard: "-80", Name: nameAt(minute), Note: aNote("rm")}
+	return RemoveOptions{Repo: repo, Keyspace: "k", Shard: "-80", Name: nameAt(minute), Note: aNote("rm"), Now: clock}
 }
 
 func aNote(reason string) Note {
@@ -231,6 +231,29 @@ func TestRemoveNewestGood(t *testing.T) {
 		opts.Force = true
 		if err := Remove(t.Context(), opts); err != nil {
 			t.Errorf("by force: %v", err)
+		}
+	}
+}
+
+// TestRemoveNewestByPosition: newest is what a restore takes, whatever the clocks of
+// hosts said, and this one's says.
+func TestRemoveNewestByPosition(t *testing.T) {
+	const year = 365 * 24 * 60
+	s := newShelf(t)
+	s.put(t, -20, at(10))
+	s.put(t, -10, at(20))
+	s.put(t, year, at(15))
+	s.put(t, -year, at(5))
+	for _, off := range []time.Duration{0, year * time.Minute, 2 * year * time.Minute, -year * time.Minute, -2 * year * time.Minute} {
+		opts := s.removeOptions(s.Store.Repo, -10)
+		opts.Now = func() time.Time { return clock().Add(off) }
+		if err := Remove(t.Context(), opts); !errors.Is(err, ErrRefused) {
+			t.Errorf("clock %s off: %v", off, err)
+		}
+	}
+	for _, minute := range []int{-year, year, -20} {
+		if err := Remove(t.Context(), s.removeOptions(s.Store.Repo, minute)); err != nil {
+			t.Errorf("backup %d: %v", minute, err)
 		}
 	}
 }

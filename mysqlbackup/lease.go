@@ -15,6 +15,9 @@ import (
 // given again at half of it.
 const leaseTime = time.Hour
 
+// leaseSkew is how far clocks may be apart without notice.
+const leaseSkew = time.Hour
+
 // lease is the word of a host, kept in the repository, that it backs up a
 // shard, so that not all replicas of the shard are stopped at once. It is
 // advice, and nothing but convenience rests on it: it expires by the clock, and
@@ -42,12 +45,13 @@ func (b *backupRun) leaseName() string {
 }
 
 // takeLease takes the shard's lease; the error is an [ErrBusy] if another
-// tablet has it. A lease that cannot be read or written is a warning.
+// tablet has it, and an [ErrRefused] if it says so by a clock that is wrong. A
+// lease that cannot be read or written is a warning.
 func (b *backupRun) takeLease(ctx context.Context) error {
 	l := &lease{repo: b.Store.Repo, name: b.leaseName(), now: b.Now, stop: make(chan struct{}), done: make(chan struct{})}
 	l.leaseRecord = leaseRecord{Holder: b.Alias.String(), Host: b.Host, Session: string(b.record.Key())}
 	err := b.take(ctx, l)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrRefused) {
 		return err
 	}
 	if err != nil {
@@ -66,12 +70,37 @@ func (b *backupRun) take(ctx context.Context, l *lease) error {
 			return err
 		}
 		if other.Holder != "" && other.Holder != l.Holder && b.Now().Before(other.Until) {
-			return busyShard(b, other)
+			if err := b.heed(ctx, other); err != nil {
+				return err
+			}
 		}
 		if err := l.write(ctx); !errors.Is(err, cas.ErrExists) {
 			return err
 		} // somebody was faster
 	}
+}
+
+// heed returns why a lease that has not expired must be heeded. It need not if the
+// backup it is about was ended by garbage collection. One that ends later than any
+// can was given by a clock that is ahead, if this one is right, and would block
+// the shard for as long: that is told, and when its backup has been published it
+// is not heeded.
+func (b *backupRun) heed(ctx context.Context, other leaseRecord) error {
+	_, err := b.Store.Repo.Record(ctx, cas.Key(other.Session))
+	if errors.Is(err, cas.ErrRevoked) {
+		return nil
+	}
+	if !other.Until.After(b.Now().Add(leaseTime + leaseSkew)) {
+		return busyShard(b, other)
+	}
+	if err == nil {
+		b.Progress.Warn(fmt.Sprintf("tablet %s on %s says that it backs up the shard until %s, but its backup is there: its clock is wrong, or this host's is",
+			other.Holder, other.Host, other.Until.UTC().Format(time.RFC3339)))
+		return nil
+	}
+	return hint.Wrap(as(ErrRefused, fmt.Errorf("tablet %s on %s says that it backs up %s/%s until %s: its clock is wrong, or this host's is",
+		other.Holder, other.Host, b.Keyspace, b.Shard, other.Until.UTC().Format(time.RFC3339))),
+		"set the clocks right; if that backup has died, \"shardseed prune\" ends it, and then this one may begin")
 }
 
 // dropLease gives the lease up.
@@ -83,7 +112,7 @@ func (b *backupRun) dropLease(ctx context.Context) {
 
 func busyShard(b *backupRun, other leaseRecord) error {
 	return hint.Wrap(as(ErrBusy, fmt.Errorf("tablet %s on %s backs up %s/%s: one at a time per shard", other.Holder, other.Host, b.Keyspace, b.Shard)),
-		fmt.Sprintf("wait for it, or retry with --retry; if it has died, its word expires at %s", other.Until.UTC().Format(time.RFC3339)))
+		fmt.Sprintf("wait for it, or retry with --retry; if it has died, its word expires at %s, or when \"shardseed prune\" has ended it", other.Until.UTC().Format(time.RFC3339)))
 }
 
 // read reads who has the lease, and which generation of the value says so.

@@ -81,6 +81,58 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// A lease by a clock that is a year ahead would block the shard for a year: it is told,
+// until its backup has been published or ended.
+func TestLeaseOfAWrongClock(t *testing.T) {
+	repo, err := cas.Create(t.Context(), new(mem.Backend), cas.Config{ChunkSize: testChunk}, rand.NewChaCha8([32]byte{}), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, end := range map[string]func(*cas.Session) error{
+		"revoked": func(s *cas.Session) error { return repo.EndSession(t.Context(), s.Key(), "") },
+		"published": func(s *cas.Session) error {
+			return s.Commit(t.Context(), s.NewWriter(cas.WriterOptions{}), []byte("{}"))
+		},
+	} {
+		for what, ahead := range map[string]time.Duration{"a year ahead": 365 * 24 * time.Hour, "right": 0} {
+			dead := leaseRun(repo, 101)
+			dead.Keyspace, dead.Shard = manifest.Keyspace(name), manifest.Shard(what[:1])
+			dead.record.Keyspace, dead.record.Shard = dead.Keyspace, dead.Shard
+			dead.Now = func() time.Time { return time.Now().Add(ahead) }
+			session, err := repo.Begin(t.Context(), dead.record.Key(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := dead.takeLease(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			progress := &quiet{}
+			other := leaseRun(repo, 102)
+			other.Keyspace, other.Shard, other.Progress = dead.Keyspace, dead.Shard, progress
+			want := ErrBusy
+			if ahead > 0 {
+				want = ErrRefused
+			}
+			if err := other.takeLease(t.Context()); !errors.Is(err, want) || len(hint.Of(err)) != 1 {
+				t.Errorf("%s: at work: got %v, want %v with a hint", what, err, want)
+			}
+			if err := end(session); err != nil {
+				t.Fatal(err)
+			}
+			err = other.takeLease(t.Context())
+			switch free := name == "revoked" || ahead > 0; {
+			case free != (err == nil), !free && !errors.Is(err, ErrBusy):
+				t.Errorf("%s, %s: got %v", what, name, err)
+			case (len(progress.warned) > 0) != (name == "published" && ahead > 0):
+				t.Errorf("%s, %s: warnings %q", what, name, progress.warned)
+			}
+			if err := errors.Join(dead.lease.release(t.Context()), other.lease.release(t.Context())); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 // A lease is advice: one that cannot be read, written or given up is a warning.
 func TestLeaseUnreadable(t *testing.T) {
 	store := new(mem.Backend)

@@ -3,9 +3,11 @@ package mysqlbackup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/retention"
 	"github.com/shardseed/shardseed/walk"
 )
 
@@ -40,18 +42,29 @@ func (b *backupRun) findParent(ctx context.Context) *parent {
 	return p
 }
 
-// parentKey returns "" if the shard has no backup.
+// parentKey returns "" if the shard has no backup. One that is dated in the future
+// would stay the newest for long: it is taken for want of others.
 func (b *backupRun) parentKey(ctx context.Context) (cas.Key, error) {
 	keys, err := b.Store.Repo.Keys(ctx, string(b.Keyspace), string(b.Shard))
-	if err != nil || len(keys) == 0 {
-		return "", err
-	}
-	for i := len(keys) - 1; i >= 0; i-- {
-		if name, err := manifest.ParseName(keys[i].Name()); err == nil && name.Alias == b.Alias {
-			return keys[i], nil
+	var best cas.Key
+	rank := 0
+	for _, key := range slices.Backward(keys) {
+		name, err := manifest.ParseName(key.Name())
+		if err != nil {
+			continue
+		}
+		own, present := 1, 1
+		if name.Alias == b.Alias {
+			own = 3
+		}
+		if dated := (retention.Backup{Name: name}); !dated.IsFuture(b.Now()) {
+			present = 2
+		}
+		if own+present > rank {
+			best, rank = key, own+present
 		}
 	}
-	return keys[len(keys)-1], nil
+	return best, err
 }
 
 func (b *backupRun) readParent(ctx context.Context, key cas.Key) (*parent, error) {

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
+	"github.com/shardseed/shardseed/retention"
 )
 
 // RemoveOptions say which backup to remove from the list.
@@ -21,6 +21,7 @@ type RemoveOptions struct {
 	Name     manifest.Name
 	Force    bool // also if it is pinned, or the newest good one
 	Note     Note
+	Now      func() time.Time
 }
 
 // Remove removes a backup from the list, for good. An [ErrRefused] says that it
@@ -123,7 +124,8 @@ func (r *remover) reopen(ctx context.Context, gen uint64) error {
 	return err
 }
 
-// checkNewer refuses to remove a good backup if no newer one is good and stays.
+// checkNewer refuses to remove a good backup if no newer one is good and stays:
+// newer as a restore sees it, whatever the clocks were like.
 func (r *remover) checkNewer(ctx context.Context) error {
 	if !r.good {
 		return nil
@@ -138,18 +140,18 @@ func (r *remover) checkNewer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range slices.Backward(keys) {
-		if key <= r.key {
-			break
-		}
+	var good []retention.Backup
+	for _, key := range keys {
 		entry, err := ReadEntry(ctx, r.Repo, key)
-		if err == nil && entry.Good() {
-			r.keeper = key
-			return nil
+		if err == nil && (entry.Good() || key == r.key) {
+			good = append(good, entry.retention())
 		}
 		if err != nil && !errors.Is(err, cas.ErrNotFound) && !errors.Is(err, cas.ErrCorrupt) {
 			return err
 		}
+	}
+	if ordered := retention.NewestFirst(good, r.Now()); len(ordered) > 0 && ordered[0].Name != r.Name {
+		return nil
 	}
 	return as(ErrRefused, &lastGoodError{})
 }

@@ -65,6 +65,7 @@ const (
 	LastGood    Rule = "last-good"  // the newest good backup
 	Ahead       Rule = "ahead"      // good, and has transactions that the newest good one and all others lack
 	Future      Rule = "future"     // its name is later than now
+	Behind      Rule = "behind"     // its name is too early: the one that it was made after is kept
 	NotReadable Rule = "unreadable" // what it is can't be told
 )
 
@@ -89,7 +90,8 @@ const skew = time.Hour
 // and otherwise looked through, so that one host's wrong clock does not make
 // the others' backups look old; should it be this host's clock that is wrong,
 // that keeps more, never less. A clock that was behind gives a new backup an
-// old name: it is kept by its position, as [Ahead].
+// old name: it is kept by its position, as [Ahead], as long as no other has all
+// its transactions, then as [Behind]. It takes no other's place.
 //
 // Good backups are judged as if there were no others. Doubtful ones that are
 // newer than the newest good one are judged by the same rules among
@@ -112,7 +114,13 @@ func Decide(backups []Backup, p Policy, now time.Time) ([]Verdict, error) {
 	if len(good) > 0 {
 		p.applyWithin(older, good[0].Name.Time)
 	}
+	late := findBehind(good, newer, older)
+	p.apply(without(good, late))
+	p.apply(without(newer, late))
 	protect(verdicts, good, now)
+	if len(late) > 0 {
+		p.applyBehind(late, slices.Concat(good, newer)[0].Name.Time)
+	}
 	return verdicts, nil
 }
 
@@ -133,7 +141,15 @@ func sortOut(verdicts []Verdict, now time.Time) (good, newer, older []*Verdict) 
 	return good, newer, older
 }
 
-func (v *Verdict) keep(rule Rule) { v.Rules = append(v.Rules, rule) }
+func (v *Verdict) keep(rule Rule) {
+	order := []Rule{Last, Hourly, Daily, Weekly, Monthly, Yearly, Within, Pinned, LastGood, Ahead, Future, Behind, NotReadable}
+	at, found := slices.BinarySearchFunc(v.Rules, rule, func(a, b Rule) int {
+		return slices.Index(order, a) - slices.Index(order, b)
+	})
+	if !found {
+		v.Rules = slices.Insert(v.Rules, at, rule)
+	}
+}
 
 // period is a rule that keeps one backup of each stretch of time.
 type period struct {

@@ -161,7 +161,19 @@ func TestDecide(t *testing.T) {
 			"a clock that was a year behind: the newest has the oldest name",
 			retention.Policy{Last: 1},
 			[]string{"2025-11-23.040000 @90", "2026-11-20.040000 @70", "2026-11-21.040000 @80"},
-			[]string{"ahead", "", "last last-good"},
+			[]string{"ahead behind", "", "last last-good"},
+		},
+		{
+			"and stays with the one that it was made after",
+			retention.Policy{Last: 2},
+			[]string{"2025-11-22.040000 @75", "2026-11-20.040000 @70", "2026-11-21.040000 @80"},
+			[]string{"behind", "last", "last last-good"},
+		},
+		{
+			"a replica that is a month late is no clock",
+			retention.Policy{Last: 2},
+			[]string{"2026-10-22.040000 @75", "2026-11-20.040000 @70", "2026-11-21.040000 @80"},
+			[]string{"", "last", "last last-good"},
 		},
 		{
 			"and goes when it is overtaken",
@@ -313,8 +325,48 @@ func TestMonotone(t *testing.T) {
 	})
 }
 
+// genShifted draws backups of one server, each with more transactions than the one
+// before, and the same with the clocks of some hosts a year or more off: the
+// names of the future are of the future, and the first is right.
+func genShifted(t *rapid.T) (now time.Time, right, shifted []retention.Backup) {
+	now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	at := now.AddDate(0, 0, -300)
+	for n := range uint32(rapid.IntRange(1, 40).Draw(t, "backups")) {
+		at = at.Add(time.Duration(1+rapid.IntRange(0, 180).Draw(t, "hours"))*time.Hour + time.Second)
+		b := retention.Backup{State: rapid.SampledFrom([]retention.State{retention.Good, retention.Good, retention.Good, retention.Doubtful}).Draw(t, "state")}
+		b.Position, _ = replication.ParseGTIDs(replication.MySQL, fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429561:1-%d", n+1))
+		days := 0
+		if n == 0 {
+			b.State = retention.Good
+		} else {
+			days = rapid.SampledFrom([]int{0, 0, -365, -500, 365, 1000}).Draw(t, "days")
+		}
+		alias := manifest.TabletAlias{Cell: "zone1", UID: n}
+		b.Name = manifest.NewName(at, alias)
+		right = append(right, b)
+		b.Name = manifest.NewName(at.AddDate(0, 0, days), alias)
+		shifted = append(shifted, b)
+	}
+	return now, right, shifted
+}
+
+// What right clocks would keep is kept, whichever hosts' clocks were a year off.
+func TestClocksAYearOff(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		now, right, shifted := genShifted(t)
+		policy := genPolicy(t)
+		policy.Within *= 24
+		want, got := kept(t, right, policy, now), kept(t, shifted, policy, now)
+		for i := range right {
+			if want[right[i].Name.String()] && !got[shifted[i].Name.String()] {
+				t.Errorf("%s, named %s, is not kept any more", right[i].Name, shifted[i].Name)
+			}
+		}
+	})
+}
+
 // A clock that is behind takes some good backups for such of the future, and
-// keeps more.
+// keeps more. The other hosts' clocks are right.
 func TestClockBehind(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		list, policy, now := genBackups(t), genPolicy(t), genNow(t)
@@ -322,6 +374,7 @@ func TestClockBehind(t *testing.T) {
 			if list[i].State == retention.Doubtful {
 				list[i].State = retention.Good
 			}
+			list[i].Position, _ = replication.ParseGTIDs(replication.MySQL, fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa9429561:1-%d", i/2+1))
 		}
 		behind := now.AddDate(0, 0, -rapid.IntRange(1, 1000).Draw(t, "days"))
 		checkSubset(t, "clock behind", kept(t, list, policy, now), kept(t, list, policy, behind))
