@@ -46,19 +46,44 @@ type run struct {
 // Check checks a repository and tells what it finds. The error says why the check
 // could not be done; damage is no error. What garbage collection has moved in the
 // meantime is looked for again.
-func Check(ctx context.Context, opts Options) (*Summary, error) {
-	var read Summary
+func Check(ctx context.Context, opts Options) (_ *Summary, err error) {
+	r, err := look(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.reader.Close()) }()
+	return &r.summary, r.report(ctx)
+}
+
+// maxTries bounds how often a check begins again.
+const maxTries = 3
+
+// look returns a run that has found out what is needed and what is damaged, and
+// has told nothing of packs and backups. If packs have been deleted meanwhile
+// that held what is needed, it begins again: it is elsewhere now.
+func look(ctx context.Context, opts Options) (*run, error) {
+	var packs int
+	var bytes int64
 	for try := 0; ; try++ {
-		summary, moved, err := checkOnce(ctx, opts, try < maxTries)
+		r, err := newRun(ctx, opts)
 		if err != nil {
 			return nil, err
 		}
-		summary.ReadPacks += read.ReadPacks
-		summary.ReadBytes += read.ReadBytes
-		if !moved {
-			return summary, nil
+		r.summary.ReadPacks, r.summary.ReadBytes = packs, bytes
+		if err := r.check(ctx); err != nil {
+			return nil, errors.Join(err, r.reader.Close())
 		}
-		read = *summary
+		moved, err := r.hasMoved(ctx)
+		if err != nil {
+			return nil, errors.Join(err, r.reader.Close())
+		}
+		if try == maxTries || !moved {
+			return r, nil
+		}
+		if err := r.reader.Close(); err != nil {
+			return nil, err
+		}
+		packs, bytes = r.summary.ReadPacks, r.summary.ReadBytes
 		opts.Progress.Step("again", "packs have been deleted meanwhile")
 		if !opts.Mute {
 			opts.Read = nil // what was found to be damaged is in the ledger, and read again
@@ -66,52 +91,34 @@ func Check(ctx context.Context, opts Options) (*Summary, error) {
 	}
 }
 
-// maxTries bounds how often a check begins again.
-const maxTries = 3
-
-// checkOnce returns true, and has told nothing of packs and backups, if packs have
-// been deleted that held what is needed: it is elsewhere now.
-func checkOnce(ctx context.Context, opts Options, again bool) (_ *Summary, moved bool, err error) {
-	r, err := newRun(ctx, opts)
-	if err != nil {
-		return nil, false, err
-	}
-	defer func() { err = errors.Join(err, r.reader.Close()) }()
-	if err := r.check(ctx); err != nil {
-		return nil, false, err
-	}
-	if again && r.summary.DamagedObjects == 0 {
-		if moved, err := r.hasMoved(ctx); err != nil || moved {
-			return &r.summary, moved, err
-		}
-	}
-	return &r.summary, false, r.report(ctx)
-}
-
 // hasMoved tells whether a pack that has been deleted held anything that is needed,
-// or may have: garbage collection has come to an end meanwhile, and something is
-// lacking. It may be elsewhere now, or be a removed backup's.
+// or may have. Packs that were given up when the run began held nothing that the
+// records need, which were read later.
 func (r *run) hasMoved(ctx context.Context) (bool, error) {
+	if r.summary.DamagedObjects > 0 {
+		return false, nil
+	}
+	if r.lost && r.early.Load() {
+		return true, nil
+	}
 	r.catalog.needBases()
 	if slices.ContainsFunc(r.gone, func(p *packState) bool { return r.catalog.count(p, needed) > 0 }) {
 		return true, nil
 	}
-	if !r.lost && !r.catalog.anyLacking(restorable) {
+	if len(r.missing) == 0 {
 		return false, nil
 	}
-	if r.early.Load() {
-		return true, nil
-	}
 	now, err := r.Repo.Marks(ctx)
-	if errors.Is(err, cas.ErrCorrupt) {
-		return false, nil // it was right a moment ago, and the next check tells
+	if err != nil {
+		return false, err
 	}
-	for id := range now.Final {
-		if _, known := r.marks.Final[id]; !known {
+	for id := range r.missing {
+		_, before := r.marks.Final[id]
+		if _, final := now.Final[id]; final && !before {
 			return true, nil
 		}
 	}
-	return false, err
+	return false, nil
 }
 
 // newRun reads the small objects and the directories of all packs.
@@ -142,9 +149,6 @@ func (r *run) check(ctx context.Context) error {
 // readObjects reads the small objects: records, marks, lists of garbage
 // collection, the ledger.
 func (r *run) readObjects(ctx context.Context) (err error) {
-	if r.backups, err = walk.Backups(ctx, r.Repo, r.Shards...); err != nil {
-		return err
-	}
 	r.marks, err = r.Repo.Marks(ctx)
 	var corrupt *cas.CorruptError
 	if errors.As(err, &corrupt) {
@@ -152,6 +156,9 @@ func (r *run) readObjects(ctx context.Context) (err error) {
 		r.marks.Damaged, err = r.Repo.DamagedPacks(ctx)
 	}
 	if err != nil {
+		return err
+	}
+	if r.backups, err = walk.Backups(ctx, r.Repo, r.Shards...); err != nil { // after the marks: see hasMoved
 		return err
 	}
 	if r.ledger, err = r.Repo.Ledger(ctx); err != nil {

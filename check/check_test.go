@@ -442,100 +442,97 @@ func TestLedgerIsSummedUp(t *testing.T) {
 	}
 }
 
-// at is a found that does something when a step begins, once.
-type at struct {
+// interrupted is a progress that does something when a step begins for the first time.
+type interrupted struct {
 	*found
 	step string
 	do   func()
 }
 
 // Step implements check.Progress.
-func (a *at) Step(name, detail string) {
-	a.found.Step(name, detail)
-	if name == a.step {
-		a.step = ""
-		a.do()
+func (i *interrupted) Step(name, detail string) {
+	i.found.Step(name, detail)
+	if name == i.step && i.do != nil {
+		do := i.do
+		i.do = nil
+		do()
 	}
 }
 
-// remote is a backend on a network: what another host has removed cannot be read any
-// more, though it is open.
-type remote struct{ cas.Backend }
-
-// Open implements cas.Backend.
-func (r remote) Open(ctx context.Context, name string) (cas.BlobReader, error) {
-	blob, err := r.Backend.Open(ctx, name)
-	return &remoteBlob{blob, r.Backend, name}, err
+// pruneAt returns a progress that removes the first backup and prunes when a step
+// begins. It counts the packs.
+func (s *site) pruneAt(t *testing.T, f *found, step string, packs *int) *interrupted {
+	return &interrupted{f, step, func() {
+		if err := s.repo.Forget(t.Context(), s.made[0].Key(), nil); err != nil {
+			t.Fatal(err)
+		}
+		result, err := mysqlbackup.Prune(t.Context(), s.repo, cas.PruneOptions{Workers: 1, Progress: new(found), Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*packs = result.Packs
+	}}
 }
 
-type remoteBlob struct {
-	cas.BlobReader
-	backend cas.Backend
-	name    string
-}
-
-// ReadAt implements io.ReaderAt.
-func (b *remoteBlob) ReadAt(buf []byte, offset int64) (int, error) {
-	now, err := b.backend.Open(context.Background(), b.name)
-	if err != nil {
-		return 0, err
-	}
-	n, err := b.BlobReader.ReadAt(buf, offset)
-	return n, errors.Join(err, now.Close())
-}
-
-// What is removed and collected between any two steps of a check, or of a repair, is
-// no damage, and nothing is marked for it.
+// Packs that are deleted before or while a check reads its way through recipes are no
+// damage either.
 func TestPruneBetweenSteps(t *testing.T) {
-	for _, forgotten := range [][]int{{0}, {0, 1}, {1, 2}} {
-		for _, step := range []string{"records", "packs", "recipes", "mark", "salvage"} {
-			for _, dry := range []bool{false, true} {
-				s, before, after := history(t), new(found), new(found)
-				s.remote(t)
-				opts := check.RepairOptions{Options: s.options(before), Random: s.noise(8), After: after, DryRun: dry}
-				hook := &at{found: before, step: step, do: func() { s.removeAndPrune(t, forgotten) }}
-				opts.Progress = hook
+	for _, step := range []string{"records", "packs", "recipes"} {
+		s, f := history(t), new(found)
+		pruned := 0
+		opts := s.options(f)
+		opts.Progress = s.pruneAt(t, f, step, &pruned)
+		if summary, err := check.Check(t.Context(), opts); err != nil || f.any() || !summary.Whole() || pruned == 0 {
+			t.Errorf("%s: %d packs pruned, %+v, %v\n%s", step, pruned, summary, err, f)
+		}
+	}
+}
+
+// Likewise while a repair looks, marks and copies: with damage somewhere, only that
+// is told.
+func TestPruneWhileRepairing(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		for _, dry := range []bool{false, true} {
+			for _, step := range []string{"records", "packs", "recipes", "mark", "salvage"} {
+				s := history(t)
+				if damaged {
+					pack := s.own(t, 2, cas.KindData)
+					s.flipFrame(pack, 0)
+					s.check(t, true)
+				}
+				before, after := new(found), new(found)
+				pruned := 0
+				opts := check.RepairOptions{Options: s.options(before), Random: s.noise(8), Note: []byte("test"), After: after, DryRun: dry}
+				opts.Progress = s.pruneAt(t, before, step, &pruned)
 				result, err := check.Repair(t.Context(), opts)
-				if err != nil || before.any() || after.any() || !result.After.Whole() || len(result.Marked)+result.Salvaged > 0 || hook.step != "" {
-					t.Errorf("repair, %v gone at %q, dry %v: %+v, %v\n%s%s", forgotten, step, dry, result, err, before, after)
+				if err != nil || pruned == 0 {
+					t.Fatalf("damaged %v, dry %v, %s: %d packs pruned, %v", damaged, dry, step, pruned, err)
+				}
+				marked := 0
+				if damaged {
+					marked = 1
+				}
+				if len(result.Marked) != marked || result.Before.Whole() == damaged || result.After.Whole() == damaged || len(after.packs) > 1 || len(after.backups) != marked {
+					t.Errorf("damaged %v, dry %v, %s: %+v\n%s", damaged, dry, step, result, after)
 				}
 			}
-			if step == "mark" || step == "salvage" {
-				continue
-			}
-			s, f := history(t), new(found)
-			s.remote(t)
-			opts := s.options(f)
-			hook := &at{found: f, step: step, do: func() { s.removeAndPrune(t, forgotten) }}
-			opts.Progress = hook
-			summary, err := check.Check(t.Context(), opts)
-			if err != nil || f.any() || !summary.Whole() || hook.step != "" {
-				t.Errorf("check, %v gone at %q: %+v, %v\n%s", forgotten, step, summary, err, f)
-			}
 		}
 	}
 }
 
-// remote opens the repository as on another host.
-func (s *site) remote(t testing.TB) {
-	t.Helper()
-	var err error
-	if s.repo, err = cas.Open(t.Context(), remote{s.backend}); err != nil {
+// An error about a record is told once, not again after the repair.
+func TestRepairTellsErrorsOnce(t *testing.T) {
+	s := history(t)
+	session, err := s.repo.Begin(t.Context(), "commerce/0/2030-01-01.000000.zone1-0000000101", nil)
+	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// removeAndPrune removes backups and frees what only they need.
-func (s *site) removeAndPrune(t testing.TB, forgotten []int) {
-	t.Helper()
-	for _, n := range forgotten {
-		if err := s.repo.Forget(t.Context(), s.made[n].Key(), nil); err != nil {
-			t.Error(err)
-		}
+	if err := session.Commit(t.Context(), session.NewWriter(cas.WriterOptions{}), []byte(`{"version":9}`)); err != nil {
+		t.Fatal(err)
 	}
-	result, err := mysqlbackup.Prune(t.Context(), s.repo, cas.PruneOptions{Workers: 1, Progress: new(found), Now: time.Now})
-	if err != nil || result.Packs == 0 {
-		t.Errorf("pruned %+v, %v", result, err)
+	result, _, _ := s.repair(t, false)
+	if len(result.Before.Errors) != 1 || len(result.After.Errors) != 1 {
+		t.Errorf("before %v, after %v, want one each", result.Before.Errors, result.After.Errors)
 	}
 }
 

@@ -41,88 +41,95 @@ const maxSession = 16
 // next one stores anew what they held, and copies what can still be read of them
 // into new packs, unless it is in another pack too. Nothing is ever removed. A
 // pack is marked only if this very run has read it and found it to be damaged.
-//
-// What garbage collection moves meanwhile is looked for again.
+// What garbage collection has moved in the meantime is looked for again.
 func Repair(ctx context.Context, opts RepairOptions) (*Repaired, error) {
 	opts.Mute = opts.Mute || opts.DryRun
-	x := &repair{opts: opts, before: &told{Findings: opts.Findings}, again: true}
-	for try := range maxTries + 1 {
-		if try > 0 {
-			opts.Progress.Step("again", "packs have been deleted meanwhile")
-		}
-		x.again = try < maxTries
-		moved, err := x.try(ctx)
+	before := &told{Findings: opts.Findings}
+	var result *Repaired
+	for try := 0; ; try++ {
+		x, err := repairOnce(ctx, opts, before, try < maxTries)
 		if err != nil {
 			return nil, err
 		}
-		if !moved {
-			break
+		result = x.result.after(result)
+		if !x.moved {
+			result.Whole = slices.DeleteFunc(before.backups, func(key cas.Key) bool { return slices.Contains(x.left, key) })
+			return result, nil
 		}
+		opts.Progress.Step("again", "packs have been deleted meanwhile")
+		before.mute = true
 	}
-	return &x.result, nil
 }
 
-// try returns true if packs have been deleted that held what is needed: it is
-// elsewhere now, and all that was found may be wrong.
-func (x *repair) try(ctx context.Context) (moved bool, err error) {
-	r, err := newRun(ctx, x.opts.Options)
+// repairOnce tells nothing of what is left, and that something has moved, if packs
+// have been deleted that held what is needed.
+func repairOnce(ctx context.Context, opts RepairOptions, before *told, again bool) (_ *repair, err error) {
+	r, err := look(ctx, opts.Options)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	x.run = r
 	defer func() { err = errors.Join(err, r.reader.Close()) }()
-	if err := r.check(ctx); err != nil {
-		return false, err
+	r.Findings = before
+	if err := r.report(ctx); err != nil {
+		return nil, err
 	}
-	if moved, err := x.hasMoved(ctx); err != nil || moved {
-		return moved, err
-	}
-	if err := x.report(ctx); err != nil {
-		return false, err
-	}
+	x := &repair{run: r, opts: opts, result: Repaired{Before: r.summary}}
 	if err := x.markDamaged(ctx); err != nil {
-		return false, err
+		return nil, err
 	}
 	if err := x.salvage(ctx); err != nil {
-		return false, err
+		return nil, err
 	}
-	return x.finish(ctx)
+	return x, x.finish(ctx, again)
 }
 
-// hasMoved is that of the run, as long as it may be tried again.
-func (x *repair) hasMoved(ctx context.Context) (bool, error) {
-	if !x.again || x.summary.DamagedObjects > 0 {
-		return false, nil
+// after returns what both have done, one after the other; the earlier may be nil.
+func (r Repaired) after(earlier *Repaired) *Repaired {
+	if earlier == nil {
+		return &r
 	}
-	return x.run.hasMoved(ctx)
-}
-
-// report tells what was found before anything is changed, once. What a dry run
-// would have done by then it has not.
-func (x *repair) report(ctx context.Context) error {
-	if x.opts.DryRun {
-		x.result = Repaired{Before: x.result.Before}
-	}
-	if x.reported {
-		return nil
-	}
-	x.reported = true
-	x.Findings = x.before
-	if err := x.run.report(ctx); err != nil {
-		return err
-	}
-	x.result.Before = x.summary
-	return nil
+	r.Before = earlier.Before
+	r.Marked = append(earlier.Marked, r.Marked...)
+	slices.SortFunc(r.Marked, cas.ID.Compare)
+	r.Salvaged += earlier.Salvaged
+	r.Bytes += earlier.Bytes
+	r.NewPacks = append(earlier.NewPacks, r.NewPacks...)
+	return &r
 }
 
 // told remembers which backups were told.
 type told struct {
 	Findings
+	mute    bool // all was told before
 	backups []cas.Key
+}
+
+// Object implements Findings.
+func (t *told) Object(o Object) {
+	if !t.mute {
+		t.Findings.Object(o)
+	}
+}
+
+// Pack implements Findings.
+func (t *told) Pack(p Pack) {
+	if !t.mute {
+		t.Findings.Pack(p)
+	}
+}
+
+// Range implements Findings.
+func (t *told) Range(r Range) {
+	if !t.mute {
+		t.Findings.Range(r)
+	}
 }
 
 // Backup implements Findings.
 func (t *told) Backup(b Backup) {
+	if t.mute {
+		return
+	}
 	if key, err := cas.NewKey(b.Keyspace, b.Shard, b.Name); err == nil {
 		t.backups = append(t.backups, key)
 	}
@@ -131,15 +138,15 @@ func (t *told) Backup(b Backup) {
 
 // repair is one run of Repair.
 type repair struct {
-	*run     // of this try
-	opts     RepairOptions
-	before   *told // what was found before anything was changed
-	reported bool
-	again    bool // it may be tried again
-	result   Repaired
-	session  *cas.Session
-	silence  func()      // ends the session's signs of life
-	writer   *cas.Writer // nil: nothing was written in this try
+	*run
+	opts    RepairOptions
+	result  Repaired
+	session *cas.Session
+	silence func() // ends the session's signs of life
+	writer  *cas.Writer
+	missed  bool      // a pack was deleted from which something was to be copied
+	moved   bool      // packs were deleted that held what is needed
+	left    []cas.Key // backups that are still damaged
 }
 
 // markDamaged marks the packs in which this run has found something wrong.
@@ -252,6 +259,10 @@ func (x *repair) copyAll(ctx context.Context, items []item) error {
 // left out.
 func (x *repair) copySome(ctx context.Context, source *locator, items []item) error {
 	pack, err := source.directory(items[0].pack)
+	if errors.Is(err, cas.ErrNotFound) {
+		x.miss(items)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -260,6 +271,10 @@ func (x *repair) copySome(ctx context.Context, source *locator, items []item) er
 		plain, err := x.reader.Chunk(ctx, f.ID, int(f.PlainSize))
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, cas.ErrNotFound) {
+			x.miss([]item{it})
+			continue
 		}
 		if err != nil {
 			x.Progress.Warn(fmt.Sprintf("chunk %s is not salvaged: %v", f.ID.Short(), err))
@@ -281,6 +296,14 @@ func (x *repair) copySome(ctx context.Context, source *locator, items []item) er
 		}
 	}
 	return nil
+}
+
+// miss notes that frames cannot be copied, since a pack has been deleted.
+func (x *repair) miss(items []item) {
+	x.missed = true
+	for _, it := range items {
+		x.catalog.states[it.pack.first+uint32(it.frame)] |= bad
+	}
 }
 
 // begin opens the session, once there is something to write. Its key is in a
@@ -344,32 +367,29 @@ func (x *repair) end(ctx context.Context) error {
 		return nil
 	}
 	x.silence()
-	err := errors.Join(x.writer.Close(), x.session.Abandon(context.WithoutCancel(ctx)))
-	x.writer = nil
-	return err
+	return errors.Join(x.writer.Close(), x.session.Abandon(context.WithoutCancel(ctx)))
 }
 
-// finish checks again what hangs on damage, and tells what is whole now.
-func (x *repair) finish(ctx context.Context) (moved bool, err error) {
+// finish checks again what hangs on damage, and tells what is left.
+func (x *repair) finish(ctx context.Context, again bool) error {
 	after := &told{Findings: x.opts.After}
-	x.Findings = after
-	x.summary = Summary{DamagedObjects: x.summary.DamagedObjects, ReadPacks: x.summary.ReadPacks, ReadBytes: x.summary.ReadBytes, Errors: x.summary.Errors}
+	x.Findings, x.Read = after, nil
+	x.summary = Summary{DamagedObjects: x.summary.DamagedObjects, ReadPacks: x.summary.ReadPacks, ReadBytes: x.summary.ReadBytes}
 	clear(x.missing)
 	x.lost = false
-	if err := x.walkAll(ctx); err != nil {
-		return false, err
+	if err := x.check(ctx); err != nil {
+		return err
 	}
-	if moved, err := x.hasMoved(ctx); err != nil || moved {
-		return moved, err
+	moved, err := x.hasMoved(ctx)
+	if err != nil {
+		return err
 	}
-	if err := x.run.report(ctx); err != nil {
-		return false, err
+	if x.moved = again && (moved || x.missed); x.moved {
+		return nil
 	}
-	for _, key := range x.before.backups {
-		if !slices.Contains(after.backups, key) {
-			x.result.Whole = append(x.result.Whole, key)
-		}
+	if err := x.report(ctx); err != nil {
+		return err
 	}
-	x.result.After = x.summary
-	return false, nil
+	x.left, x.result.After = after.backups, x.summary
+	return nil
 }

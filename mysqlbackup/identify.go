@@ -197,9 +197,11 @@ func (b *backupRun) connect(ctx context.Context) (*server, error) {
 // openStore reserves the backup's name and then, as garbage collection wants
 // it, opens the index.
 func (b *backupRun) openStore(ctx context.Context) error {
+	b.endLeftSession(ctx)
 	if err := b.reserve(ctx); err != nil {
 		return err
 	}
+	b.noteSession()
 	b.endBeats = b.session.Live(ctx, cas.BeatEvery)
 	if err := b.takeLease(ctx); err != nil {
 		b.endSession(ctx)
@@ -227,7 +229,11 @@ func (b *backupRun) openStore(ctx context.Context) error {
 // collection need not wait for it.
 func (b *backupRun) endSession(ctx context.Context) {
 	b.endBeats()
-	if err := b.session.Abandon(context.WithoutCancel(ctx)); err != nil {
+	err := b.session.Abandon(context.WithoutCancel(ctx))
+	if err == nil {
+		err = b.dropSession()
+	}
+	if err != nil {
 		b.Progress.Warn(fmt.Sprintf("the next prune waits for %s before it ends it: %v", cas.DefaultStaleAfter, err))
 	}
 }
