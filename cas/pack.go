@@ -38,6 +38,7 @@ type Pack struct {
 	Kind   Kind
 	Size   int64   // of the file, bytes
 	Frames []Frame // in order of offset
+	Unread error   // of a scan: the first of its reads that failed; nil: all succeeded
 }
 
 // The pack's parts; see docs/format.md, "Pack".

@@ -18,7 +18,8 @@ const (
 // whose checksum is right, with a payload that decodes, and to the chunk's ID if
 // it is no delta. It returns a pack as its directory would have it, with what was
 // found; it may be read and verified like another. The pack's kind is data if the
-// file's start does not say it.
+// file's start does not say it. Where the file cannot be read nothing is found:
+// see [Pack.Unread].
 func (r *Repository) Scan(ctx context.Context, id ID) (pack *Pack, err error) {
 	blob, err := r.backend.Open(ctx, packName(id))
 	if err != nil {
@@ -33,7 +34,7 @@ func (r *Repository) Scan(ctx context.Context, id ID) (pack *Pack, err error) {
 	if err := s.run(ctx); err != nil {
 		return nil, fmt.Errorf("scan pack %s: %w", id.Short(), err)
 	}
-	pack.Frames = s.frames
+	pack.Frames, pack.Unread = s.frames, s.unread
 	return pack, nil
 }
 
@@ -45,6 +46,7 @@ type scanner struct {
 	frames   []Frame
 	at       int64 // where the search goes on
 	wasted   int64 // bytes of payloads read in vain
+	unread   error // of the first read that failed
 	payload  []byte
 	content  []byte
 	scratch  []byte
@@ -59,6 +61,7 @@ func (s *scanner) run(ctx context.Context) error {
 		n, err := s.in.ReadAt(buf[:min(int64(len(buf)), s.size-s.at)], s.at)
 		switch {
 		case n < frameHeaderSize && err != nil && !errors.Is(err, io.EOF):
+			s.miss(err)
 			s.at += scanSkip
 		case n < frameHeaderSize:
 			return nil
@@ -70,6 +73,12 @@ func (s *scanner) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (s *scanner) miss(err error) {
+	if s.unread == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		s.unread = err
+	}
 }
 
 // search looks for the next frame that begins in buf, which is what stands at at,
@@ -109,7 +118,8 @@ func (s *scanner) search(buf []byte) {
 // whole tells whether a frame's payload is right, as far as can be told.
 func (s *scanner) whole(f *Frame) bool {
 	s.payload = sized(s.payload, int(f.StoredSize))
-	if readFull(s.in, s.payload, f.Offset+frameHeaderSize) != nil {
+	if err := readFull(s.in, s.payload, f.Offset+frameHeaderSize); err != nil {
+		s.miss(err)
 		return false
 	}
 	s.content = sized(s.content, maxDifference(int(f.PlainSize)))

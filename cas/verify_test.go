@@ -109,7 +109,7 @@ func TestVerifyReadError(t *testing.T) {
 		t.Errorf("got %+v, %v", v, err)
 	}
 	found, err := repo.Scan(t.Context(), x.a.ID)
-	if err != nil || len(found.Frames) != 1 || found.Frames[0] != x.a.Frames[0] || found.Kind != cas.KindData {
+	if err != nil || len(found.Frames) != 1 || found.Frames[0] != x.a.Frames[0] || found.Kind != cas.KindData || !errors.Is(found.Unread, errHole) {
 		t.Errorf("scan: got %+v, %v", found, err)
 	}
 }

@@ -110,6 +110,10 @@ func (r *run) scan(ctx context.Context, p *packState) error {
 		p.problems = append(p.problems, Problem{KindRead, err.Error()})
 		pack = &cas.Pack{ID: p.id, Kind: cas.KindData}
 	}
+	if pack.Unread != nil {
+		p.problems = append(p.problems, Problem{KindRead, pack.Unread.Error()})
+		r.Progress.Warn(fmt.Sprintf("pack %s: what it holds is not found where it can't be read; if it can later, run the same again: %v", p.id.Short(), pack.Unread))
+	}
 	p.kind, p.size, p.scanned = pack.Kind, pack.Size, pack
 	return r.catalog.add(p, pack.Frames)
 }

@@ -153,6 +153,10 @@ type repair struct {
 func (x *repair) markDamaged(ctx context.Context) error {
 	x.Progress.Step("mark", "")
 	for _, p := range x.catalog.packs {
+		if p.wasUnread() {
+			x.Progress.Warn(fmt.Sprintf("pack %s could not be read, and then it could: %s", p.id.Short(), p.problems[0].Reason))
+			p.problems = nil
+		}
 		if len(p.problems) == 0 || p.marked {
 			continue
 		}
@@ -168,6 +172,13 @@ func (x *repair) markDamaged(ctx context.Context) error {
 	slices.SortFunc(x.result.Marked, cas.ID.Compare)
 	x.catalog.resolve()
 	return nil
+}
+
+// wasUnread tells that a pack could not be read once, and has been read in full and
+// found to be right later.
+func (p *packState) wasUnread() bool {
+	return len(p.problems) > 0 && p.scanned == nil && p.verified != nil && p.verified.Err == nil && len(p.verified.Bad) == 0 &&
+		!slices.ContainsFunc(p.problems, func(problem Problem) bool { return problem.Kind != KindRead })
 }
 
 // item is a frame to be copied.

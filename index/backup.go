@@ -90,18 +90,24 @@ func (m *Memory) because(err error) error {
 
 // Reload tells the index that a pack could not be found when it was read: chunks
 // are looked for in all other packs from now on, as they are listed now; see
-// [cas.Reloader].
+// [cas.Reloader]. Until those are known Lookup still finds the pack: whoever cannot
+// find a chunk at all would take it for lost.
 func (m *Memory) Reload(ctx context.Context, gone cas.ID) error {
 	if m.repo == nil {
 		return nil
 	}
 	m.loadMu.Lock()
 	defer m.loadMu.Unlock()
-	m.mu.Lock()
-	m.gone[gone] = struct{}{}
+	m.mu.RLock()
 	known := slices.Collect(maps.Keys(m.parts.packs()))
-	m.mu.Unlock()
-	return m.addOthers(ctx, m.repo, m.place, append(known, gone), unreadable{gone, cas.ErrNotFound, 1})
+	m.mu.RUnlock()
+	if err := m.addOthers(ctx, m.repo, m.place, append(known, gone), unreadable{gone, cas.ErrNotFound, 1}); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone[gone] = struct{}{}
+	return nil
 }
 
 var _ cas.Reloader = (*Memory)(nil)

@@ -157,6 +157,9 @@ func (f *fault) told(w *world, c *call, o outcome) []string {
 	if o.code == 12 && strings.HasPrefix(o.stdout, "pack ") { // a check tells on standard output what it can't read
 		text, o.code = o.stdout, 1
 	}
+	if o.code == 12 && strings.Contains(o.stderr, "warning: pack ") { // a repair tells that it could not read all
+		o.code = 1
+	}
 	if !strings.Contains(text, f.errno.Error()) && (!f.after || c.name != "remove") { // what has been removed can't be found then
 		wrong = append(wrong, fmt.Sprintf("it does not say %q", f.errno.Error()))
 	}

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/cas/local"
 )
 
 // scenario is a command that is disturbed.
@@ -27,6 +30,8 @@ type scenario struct {
 	adds    bool // a backup
 	cleans  bool // what is left is collected at the end
 	lists   bool // all backups, on standard output
+	spoiled bool // a backup can't be restored before the command has succeeded
+	keeps   bool // the target as it was, whatever happens
 }
 
 // stage is a scenario's world as it is before the command, and what is known of it.
@@ -65,6 +70,12 @@ func scenarios() []scenario {
 		{name: "prune", make: (*stage).removed, args: plain("prune", "--max-unused", "0%", "--wait", "0s"), done: (*stage).isSound},
 		{name: "reindex", make: (*stage).twoBackups, args: plain("reindex"), done: (*stage).isSound},
 		{name: "check --read-data", make: (*stage).twoBackups, args: plain("check", "--read-data"), done: (*stage).isSound},
+		{name: "check", make: (*stage).twoBackups, args: plain("check"), done: (*stage).isSound},
+		{name: "repair", make: (*stage).spoil, args: plain("repair"), done: (*stage).isSound, spoiled: true, cleans: true},
+		{name: "pin", make: (*stage).twoBackups, args: named("pin", "--reason", "matrix"), done: (*stage).isPinned},
+		{name: "unpin", make: (*stage).pinned, args: named("unpin"), done: (*stage).isNotPinned},
+		{name: "startup with data", make: (*stage).oldTarget, args: (*stage).startupArgs, done: (*stage).isSound, keeps: true},
+		{name: "startup without a backup", make: (*stage).noBackups, args: (*stage).startupArgs, done: (*stage).isSound, keeps: true},
 		{name: "list", make: (*stage).twoBackups, args: plain("list", shard), done: (*stage).isSound, lists: true},
 	}
 }
@@ -79,6 +90,16 @@ func restore(flags ...string) func(*stage, *world) []string {
 
 func (s *stage) backupArgs(w *world) []string { return w.backupArgs() }
 func (s *stage) removeArgs(w *world) []string { return w.everywhere("rm", shard, s.before[0].Name) }
+
+func named(verb string, flags ...string) func(*stage, *world) []string {
+	return func(s *stage, w *world) []string {
+		return w.everywhere(append([]string{verb, shard, s.before[0].Name}, flags...)...)
+	}
+}
+
+func (s *stage) startupArgs(w *world) []string {
+	return w.everywhere("startup", shard, "--defaults-file", w.in("my.cnf"), "--mysqld", w.fixture.mysqld, "--state-dir", w.in("state"))
+}
 
 func (s *stage) noRoot(t *testing.T, w *world) {
 	if err := os.RemoveAll(w.in("root")); err != nil {
@@ -103,6 +124,50 @@ func (s *stage) removed(t *testing.T, w *world) {
 	s.twoBackups(t, w)
 	all, _ := w.list()
 	w.must(t, 0, w.everywhere("rm", shard, all[0].Name)...)
+}
+
+// pinned has pinned the first backup.
+func (s *stage) pinned(t *testing.T, w *world) {
+	s.twoBackups(t, w)
+	all, _ := w.list()
+	w.must(t, 0, w.everywhere("pin", shard, all[0].Name)...)
+}
+
+// spoil has damaged the end of a pack of data: what it holds can be salvaged.
+func (s *stage) spoil(t *testing.T, w *world) {
+	s.twoBackups(t, w)
+	backend, err := local.New(w.in("root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := cas.Open(t.Context(), backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := repo.PackIDs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids {
+		pack, err := repo.Pack(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pack.Kind != cas.KindData {
+			continue
+		}
+		path := filepath.Join(w.in("root"), "packs", id.String()[:2], id.String())
+		data, err := os.ReadFile(path)
+		if err == nil {
+			data[len(data)-3] ^= 0x10
+			err = errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, data, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatal("no pack of data")
 }
 
 // oldTarget has files of the first day where a restore goes.
@@ -140,6 +205,20 @@ func (s *stage) isRestored(w *world) string { return s.compare(w.in("target"), 1
 func (s *stage) isGone(w *world) string {
 	if now, o := w.list(); o.code != 0 || len(now) != 1 {
 		return fmt.Sprintf("%d backups, want 1: %+v", len(now), o)
+	}
+	return ""
+}
+
+func (s *stage) isPinned(w *world) string {
+	if now, o := w.list(); len(now) == 0 || now[0].Pin == nil || now[0].Pin.Reason != "matrix" {
+		return fmt.Sprintf("it is not pinned: %+v, %+v", now, o)
+	}
+	return ""
+}
+
+func (s *stage) isNotPinned(w *world) string {
+	if now, o := w.list(); len(now) == 0 || now[0].Pin != nil {
+		return fmt.Sprintf("it is pinned: %+v, %+v", now, o)
 	}
 	return ""
 }
@@ -227,13 +306,21 @@ func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
 				wrong = append(wrong, "it said success and does not list "+one.Name)
 			}
 		}
-	} else if o.code > 0 && s.adds && strings.HasPrefix(o.stdout, "backup ") {
+	}
+	if s.keeps {
+		if now, err := readTree(w.in("target")); err != nil && !errors.Is(err, fs.ErrNotExist) || difference(s.target, now) != "" {
+			wrong = append(wrong, fmt.Sprintf("the target has changed: %s, %v", difference(s.target, now), err))
+		}
+	}
+	if o.code > 0 && s.adds && strings.HasPrefix(o.stdout, "backup ") {
 		wrong = append(wrong, "it published the backup and says that it failed")
-	} else if s.writes {
+	} else if o.code != 0 && s.writes {
 		wrong = append(wrong, s.verifyTarget(w)...)
 	}
 	checked := map[string]bool{}
-	wrong = append(wrong, s.verifyBackups(w, checked)...)
+	if !s.spoiled || o.code == 0 {
+		wrong = append(wrong, s.verifyBackups(w, checked)...)
+	}
 	again := calmly(t, afterward, s.args(s, w)...)
 	if again.code != 0 && (s.already == "" || !strings.Contains(again.stderr, s.already)) {
 		return append(wrong, fmt.Sprintf("again: %+v", again))

@@ -221,6 +221,7 @@ func (w *world) must(t *testing.T, offset time.Duration, args ...string) outcome
 type listed struct {
 	Name  string
 	Marks []any
+	Pin   *struct{ Reason string }
 }
 
 // list returns the backups.
