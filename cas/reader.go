@@ -19,15 +19,14 @@ const (
 // Reader gives chunks back. Whatever it returns has been hashed against its ID.
 // If the locator is a Chooser, a chunk of which one copy is damaged is read from
 // another.
-// Its memory is bounded by the windows that are decoded at a time, two more
-// than there are processors: their users may be waiting for a disk. Safe for concurrent use.
+// Its memory is bounded by the windows that are decoded at a time, one more
+// than GOMAXPROCS. Safe for concurrent use.
 type Reader struct {
 	repo    *Repository
 	locator Locator
 	packs   *packFiles
 	slots   chan struct{}                          // holds one token per window that is being decoded
 	wait    func(ctx context.Context, n int) error // may be nil
-	alloc   func(size int) []byte                  // makes the buffers of plain bytes
 	pinned  bool                                   // no other copies than those first found are taken
 
 	spareMu sync.Mutex // guards spare
@@ -44,18 +43,13 @@ func (r *Repository) NewReader(locator Locator) *Reader {
 		repo:    r,
 		locator: locator,
 		packs:   &packFiles{backend: r.backend, files: map[ID]*packFile{}},
-		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)+2),
-		alloc:   func(size int) []byte { return make([]byte, size) },
+		slots:   make(chan struct{}, runtime.GOMAXPROCS(0)+1),
 	}
 }
 
 // Limit makes the Reader call wait before it reads n bytes of a pack, from
 // several goroutines at once. It comes before all use.
 func (r *Reader) Limit(wait func(ctx context.Context, n int) error) { r.wait = wait }
-
-// Allocate makes the Reader take the memory that chunks are decoded in from alloc.
-// It comes before all use.
-func (r *Reader) Allocate(alloc func(size int) []byte) { r.alloc = alloc }
 
 // Close closes the packs that are open. No other call may be running.
 func (r *Reader) Close() error { return r.packs.close() }
@@ -92,19 +86,7 @@ func (r *Reader) locate(id ID, plainSize int) (Chain, error) {
 // returns; it must neither change it nor use the Reader. Errors are those of
 // Chunk, each in a *ChunkError, and fn's own; the first ends the call.
 func (r *Reader) Chunks(ctx context.Context, ids []ID, sizes func(i int) int, fn func(i int, plain []byte) error) error {
-	return r.chains(ctx, len(ids), sink{chunk: fn}, r.finder(ids, sizes))
-}
-
-// Spans is Chunks for who wants chunks that follow each other together: fn is
-// called with the plain bytes of one or more, of which first is the first.
-func (r *Reader) Spans(ctx context.Context, ids []ID, sizes func(i int) int, fn func(first int, plain []byte) error) error {
-	s := span{use: fn}
-	return r.chains(ctx, len(ids), sink{chunk: s.add, end: s.end}, r.finder(ids, sizes))
-}
-
-// finder returns what finds the chain of chunk i.
-func (r *Reader) finder(ids []ID, sizes func(i int) int) func(i int) (Chain, error) {
-	return func(i int) (Chain, error) {
+	return r.chains(ctx, len(ids), fn, func(i int) (Chain, error) {
 		if ids[i].IsZero() {
 			return nil, nil
 		}
@@ -113,46 +95,13 @@ func (r *Reader) finder(ids []ID, sizes func(i int) int) func(i int) (Chain, err
 			err = &ChunkError{Index: i, ID: ids[i], Err: err}
 		}
 		return found, err
-	}
-}
-
-// sink takes the chunks of windows.
-type sink struct {
-	chunk func(i int, plain []byte) error
-	end   func() error // of each window, whose memory is used again; may be nil
-}
-
-// span puts chunks together that follow each other in the caller's list and in
-// memory.
-type span struct {
-	use         func(first int, plain []byte) error
-	first, next int
-	plain       []byte
-}
-
-func (s *span) add(i int, plain []byte) error {
-	size := len(s.plain)
-	if size > 0 && i == s.next && size < cap(s.plain) && &s.plain[:size+1][size] == &plain[0] {
-		s.plain, s.next = s.plain[:size+len(plain)], i+1
-		return nil
-	}
-	err := s.end()
-	s.first, s.next, s.plain = i, i+1, plain
-	return err
-}
-
-func (s *span) end() error {
-	plain := s.plain
-	if s.plain = nil; len(plain) == 0 {
-		return nil
-	}
-	return s.use(s.first, plain)
+	})
 }
 
 // chains is Chunks for chains that chain finds, one call for each in order;
 // those that are nil are skipped. While a window is decoded, the store fetches
 // the next one.
-func (r *Reader) chains(ctx context.Context, count int, out sink, chain func(i int) (Chain, error)) error {
+func (r *Reader) chains(ctx context.Context, count int, fn func(int, []byte) error, chain func(i int) (Chain, error)) error {
 	select {
 	case r.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -179,12 +128,12 @@ func (r *Reader) chains(ctx context.Context, count int, out sink, chain func(i i
 		if err := r.expect(ctx, filling); err != nil {
 			return err
 		}
-		if err := r.deliver(ctx, planned, b, out); err != nil {
+		if err := r.deliver(ctx, planned, b, fn); err != nil {
 			return err
 		}
 		planned, filling = filling, planned
 	}
-	return r.deliver(ctx, planned, b, out)
+	return r.deliver(ctx, planned, b, fn)
 }
 
 func (r *Reader) takeBuffers() *buffers {
@@ -273,7 +222,7 @@ func (r *Reader) reload(ctx context.Context, w *window, gone ID) error {
 
 // deliver reads, decodes and verifies the chunks of a window that was planned,
 // and empties it.
-func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, out sink) error {
+func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, fn func(int, []byte) error) error {
 	together := r.combine(ctx, w, b)
 	for tried := map[ID]bool{}; together != nil; {
 		pack := r.gone(together)
@@ -297,22 +246,19 @@ func (r *Reader) deliver(ctx context.Context, w *window, b *buffers, out sink) e
 			}
 		}
 		for _, index := range s.indexes {
-			if err := out.chunk(index, s.plain); err != nil {
+			if err := fn(index, s.plain); err != nil {
 				return err
 			}
 		}
 	}
 	w.clear()
-	if out.end == nil {
-		return nil
-	}
-	return out.end()
+	return nil
 }
 
 // combine reads and decodes the frames of a window that was planned. What comes
 // out has not been verified.
 func (r *Reader) combine(ctx context.Context, w *window, b *buffers) (err error) {
-	w.share(b, r.alloc)
+	w.share(b)
 	for _, run := range w.runs {
 		if err := ctx.Err(); err != nil {
 			return err

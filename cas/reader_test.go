@@ -261,57 +261,6 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// TestSpans has chunks in a row, zeros, one that comes twice, and more than a
-// window's.
-func TestSpans(t *testing.T) {
-	repo, _ := newRepo(t)
-	const size = 128 << 10
-	var chunks [][]byte
-	for n := range 100 {
-		chunks = append(chunks, noise(uint64(n), size))
-	}
-	commit(t, repo, key, cas.WriterOptions{}, chunks...)
-	var ids []cas.ID
-	var want []byte
-	for n := range 110 {
-		chunk := chunks[n%100]
-		if n == 7 || n == 20 {
-			chunk = make([]byte, size)
-			ids = append(ids, cas.ID{})
-		} else {
-			ids = append(ids, cas.Sum(chunk))
-		}
-		want = append(want, chunk...)
-	}
-	reader := newReader(t, repo, castest.NewIndex(t, repo))
-	var memory [][]byte
-	reader.Allocate(func(size int) []byte {
-		memory = append(memory, make([]byte, size))
-		return memory[len(memory)-1]
-	})
-	got, spans := make([]byte, len(want)), 0
-	err := reader.Spans(t.Context(), ids, func(int) int { return size }, func(first int, plain []byte) error {
-		if copy(got[first*size:], plain) != len(plain) || len(plain) == 0 || len(plain)%size != 0 {
-			t.Errorf("%d bytes from chunk %d on", len(plain), first)
-		}
-		spans++
-		return nil
-	})
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("spans: %v, or other bytes", err)
-	}
-	if spans > 15 { // three between the zeros, a cut after each window, and those that are there twice
-		t.Errorf("%d spans", spans)
-	}
-	if len(memory) != 1 {
-		t.Errorf("%d buffers were taken from the caller, want 1", len(memory))
-	}
-	mine := errors.New("mine")
-	if err := reader.Spans(t.Context(), ids, func(int) int { return size }, func(int, []byte) error { return mine }); !errors.Is(err, mine) {
-		t.Errorf("error of fn: got %v", err)
-	}
-}
-
 // A reader that is limited waits for every byte that it reads.
 func TestLimit(t *testing.T) {
 	repo, _ := newRepo(t)

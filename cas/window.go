@@ -91,17 +91,15 @@ func (w *window) plan() {
 }
 
 // share gives the slots their parts of the buffers.
-func (w *window) share(b *buffers, alloc func(size int) []byte) {
-	if cap(b.plain) < w.size {
-		b.plain = alloc(max(w.size, windowSize))
-	}
-	rest := b.plain[:w.size]
+func (w *window) share(b *buffers) {
+	b.plain = sized(b.plain, w.size)
+	rest := b.plain
 	largest := 0
 	for i := range w.slots {
 		s := &w.slots[i]
 		size := int(s.chain[0].PlainSize)
 		largest = max(largest, size)
-		s.plain, rest = rest[:size], rest[size:]
+		s.plain, rest = rest[:size:size], rest[size:]
 	}
 	b.scratch = sized(b.scratch, maxDifference(largest))
 }

@@ -152,12 +152,12 @@ func (w *Writer) putAlike(ctx context.Context, kind Kind, chunks []Chunk, bases 
 		return nil, nil
 	}
 	done := make([]bool, len(alike))
-	err := w.bases.chains(ctx, len(alike), sink{chunk: func(n int, plain []byte) (err error) {
+	err := w.bases.chains(ctx, len(alike), func(n int, plain []byte) (err error) {
 		i := alike[n]
 		done[n] = true
 		puts[i], err = w.put(ctx, kind, chunks[i], bases[i], plain)
 		return err
-	}}, func(n int) (Chain, error) { return bases[alike[n]], nil })
+	}, func(n int) (Chain, error) { return bases[alike[n]], nil })
 	if err == nil {
 		return nil, nil
 	}

@@ -287,36 +287,23 @@ func (a *assembler) writeLeaf(ctx context.Context, w *fileWrite, leaf int) error
 		left -= kept
 	}
 	var fresh dirty
-	err = a.reader.Spans(ctx, ids, r.size, func(first int, plain []byte) error {
+	err = a.reader.Chunks(ctx, ids, r.size, func(i int, plain []byte) error {
+		if err := a.writes.Wait(ctx, len(plain)); err != nil {
+			return err
+		}
+		at := r.start + int64(i)*r.chunkSize
+		if err := w.writeAt(plain, at); err != nil {
+			return err
+		}
+		fresh.add(w.file, at, int64(len(plain)))
+		a.written.Add(int64(len(plain)))
+		a.progress.Advance(int64(len(plain)))
 		left -= int64(len(plain))
-		return a.writeSpan(ctx, w, &fresh, plain, r.start+int64(first)*r.chunkSize)
+		return nil
 	})
 	fresh.flush(w.file)
 	a.progress.Advance(left) // zeros, which are there
 	return atRange(err, r)
-}
-
-// writeSpan writes what has been verified: at once, unless it is not to be more
-// than so much per second.
-func (a *assembler) writeSpan(ctx context.Context, w *fileWrite, fresh *dirty, plain []byte, at int64) error {
-	most := len(plain)
-	if a.writes != nil {
-		most = w.entry.ChunkSize
-	}
-	for part := range slices.Chunk(plain, most) {
-		if err := a.writes.Wait(ctx, len(part)); err != nil {
-			return err
-		}
-		if err := w.writeAt(part, at); err != nil {
-			return err
-		}
-		size := int64(len(part))
-		fresh.add(w.file, at, size)
-		a.written.Add(size)
-		a.progress.Advance(size)
-		at += size
-	}
-	return nil
 }
 
 // links makes the symbolic links, last so that nothing is written through

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -327,8 +326,8 @@ func TestWriteHoles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: direct.NewWriter(file)}
-			if err := errors.Join(file.Truncate(int64(len(plain)+3)), w.writeAt(plain, 3), w.file.Close()); err != nil {
+			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: file}
+			if err := errors.Join(file.Truncate(int64(len(plain)+3)), w.writeAt(plain, 3), file.Close()); err != nil {
 				t.Fatal(err)
 			}
 			got, err := os.ReadFile(file.Name())

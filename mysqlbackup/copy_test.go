@@ -23,7 +23,6 @@ import (
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/cas/castest"
 	"github.com/shardseed/shardseed/cas/mem"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 	"github.com/shardseed/shardseed/walk"
@@ -88,7 +87,6 @@ func (v *vault) reader(t testing.TB) *cas.Reader {
 		t.Fatal(err)
 	}
 	reader := v.repo.NewReader(castest.NewIndex(t, v.repo))
-	reader.Allocate(direct.Buffer)
 	t.Cleanup(func() {
 		if err := reader.Close(); err != nil {
 			t.Error(err)

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 )
@@ -23,7 +22,7 @@ type fileWrite struct {
 	place
 
 	once   sync.Once
-	file   *direct.Writer // nil before and after
+	file   *os.File // nil before and after
 	leaves []cas.ID
 	err    error
 	left   atomic.Int64 // ranges to do
@@ -58,7 +57,7 @@ const dirtySize = 8 << 20
 // disk.
 type dirty struct{ start, end int64 }
 
-func (d *dirty) add(file *direct.Writer, at, length int64) {
+func (d *dirty) add(file *os.File, at, length int64) {
 	if d.end == 0 {
 		d.start = at
 	}
@@ -68,7 +67,7 @@ func (d *dirty) add(file *direct.Writer, at, length int64) {
 	}
 }
 
-func (d *dirty) flush(file *direct.Writer) {
+func (d *dirty) flush(file *os.File) {
 	if d.end > 0 {
 		_ = unix.SyncFileRange(int(file.Fd()), d.start, d.end-d.start, unix.SYNC_FILE_RANGE_WRITE) // advice only: the file is synced at its end
 	}
@@ -140,11 +139,9 @@ func (w *fileWrite) create(ctx context.Context, reader *cas.Reader, inPlace bool
 		}
 	}
 	if w.file == nil {
-		file, err := w.folder.OpenFile(w.rel, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
+		if w.file, err = w.folder.OpenFile(w.rel, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 			return err
 		}
-		w.file = direct.NewWriter(file)
 	}
 	if !w.entry.Sparse && w.entry.Size > 0 {
 		err = w.allocate(0, 0, w.entry.Size)

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/manifest"
 )
@@ -177,7 +176,7 @@ func (w *fileWrite) openOld() error {
 	if err != nil {
 		return err
 	}
-	w.file = &direct.Writer{File: file} // what differs is in small pieces
+	w.file = file
 	is, err := file.Stat()
 	if err != nil {
 		return err

@@ -20,7 +20,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
@@ -484,7 +483,7 @@ func TestClearRange(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: &direct.Writer{File: file}}
+			w := &fileWrite{entry: &manifest.File{Sparse: sparse}, file: file}
 			const start, length = 8 << 10, 4<<20 + 100
 			if err := errors.Join(w.clear(start, length), file.Close()); err != nil {
 				t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/index"
-	"github.com/shardseed/shardseed/internal/direct"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
@@ -252,7 +251,6 @@ func (r *restoreRun) openFiles(ctx context.Context) (err error) {
 	r.reader = r.Store.Repo.NewReader(r.chunks)
 	r.reads = throttle.New(r.ReadLimit, r.Now)
 	r.reader.Limit(r.reads.Wait)
-	r.reader.Allocate(direct.Buffer)
 	r.files, err = walk.Files(ctx, r.reader, r.chosen.Files)
 	if err != nil {
 		return explainCorrupt(fmt.Errorf("read the list of files of backup %s: %w", r.chosen.Name, err))

@@ -1,10 +1,11 @@
-// Package direct reads and writes large files past the page cache: what is needed
-// once and never again evicts nothing, and is not copied. Where a file system
+// Package direct reads large files past the page cache: what is read once and
+// never again evicts nothing, and is not copied. Where a file system
 // can't, the page cache is used. Source: open(2), O_DIRECT; mincore(2).
 package direct
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
@@ -41,9 +42,6 @@ func Buffers(count, size int) [][]byte {
 	return buffers
 }
 
-// Buffer returns one of [Buffers].
-func Buffer(size int) []byte { return Buffers(1, size)[0] }
-
 func roundUp(n int) int { return (n + Align - 1) &^ (Align - 1) }
 
 func aligned(buf []byte, offset int64) bool {
@@ -59,7 +57,14 @@ type File struct {
 }
 
 // New adds direct I/O to an open file, which it takes over: Close closes both.
-func New(file *os.File) *File { return &File{File: file, past: reopen(file, os.O_RDONLY)} }
+func New(file *os.File) *File {
+	// The name in /proc is the open file itself, whatever its path is by now.
+	past, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", file.Fd()), os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		past = nil // the page cache does as well
+	}
+	return &File{File: file, past: past}
+}
 
 // Close closes the file.
 func (f *File) Close() error {

@@ -97,7 +97,7 @@ func TestReadCached(t *testing.T) {
 func TestReadEnd(t *testing.T) {
 	for _, size := range []int{0, 1, Align - 1, Align, Align + 1, 5*Align + 7} {
 		f, content := open(t, size)
-		buf := Buffer(8 * Align)
+		buf := buffer(8 * Align)
 		n, err := f.ReadAt(buf, 0)
 		if !errors.Is(err, io.EOF) || !bytes.Equal(buf[:n], content) {
 			t.Errorf("%d bytes: read %d, %v", size, n, err)
@@ -124,7 +124,7 @@ func TestLikeAFile(t *testing.T) {
 		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
 			rt.Fatal(err)
 		}
-		buf := Buffer(skip + length)[skip:]
+		buf := buffer(skip + length)[skip:]
 		if n, err := f.ReadAt(buf, int64(at)); n != length || err != nil || !bytes.Equal(buf, want[at:at+length]) {
 			rt.Fatalf("read %d at %d: %d, %v, or other bytes", length, at, n, err)
 		}
@@ -142,7 +142,7 @@ func TestRefused(t *testing.T) {
 	}
 	f.past = os.NewFile(uintptr(pipe[0]), "pipe") // pread fails with ESPIPE
 	defer func() { _ = errors.Join(f.past.Close(), unix.Close(pipe[1])) }()
-	buf := Buffer(2 * Align)
+	buf := buffer(2 * Align)
 	if n, err := f.ReadAt(buf, 0); n != len(buf) || err != nil || !bytes.Equal(buf, content) {
 		t.Errorf("read: %d, %v", n, err)
 	}
@@ -171,3 +171,5 @@ func TestBuffers(t *testing.T) {
 		}
 	}
 }
+
+func buffer(size int) []byte { return Buffers(1, size)[0] }
