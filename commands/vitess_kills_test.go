@@ -185,12 +185,10 @@ func (k killing) inOrder() {
 	if text := k.ts.ReadFile("stdout"); !strings.Contains(text, "there is nothing to put back") {
 		k.ts.Fatalf("recover: %s", text)
 	}
-	notes, err := filepath.Glob(k.ts.MkAbs("state/*.json"))
+	journals, err := filepath.Glob(k.ts.MkAbs("state/journal-*.json"))
 	k.ts.Check(err)
-	for _, note := range notes {
-		if !strings.HasPrefix(filepath.Base(note), "run.") { // those of "status" stay
-			k.ts.Fatalf("a journal is left: %s", note)
-		}
+	if len(journals) > 0 {
+		k.ts.Fatalf("journals are left: %s", journals)
 	}
 	if exists(filepath.Join(srv.Datadir, ".shardseed-restore")) {
 		k.ts.Fatalf("the data directory is marked as one that is being restored")

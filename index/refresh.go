@@ -187,7 +187,7 @@ func (u *update) scan() {
 	}
 }
 
-// missing returns the living packs that are in none of the runs.
+// missing returns the living packs that are in none of the runs, sorted.
 func (u *update) missing(have ...[]*run) []cas.ID {
 	known := map[cas.ID]struct{}{}
 	for _, runs := range have {
@@ -203,6 +203,7 @@ func (u *update) missing(have ...[]*run) []cas.ID {
 			missing = append(missing, id)
 		}
 	}
+	slices.SortFunc(missing, cas.ID.Compare)
 	return missing
 }
 

@@ -58,8 +58,8 @@ func TestReindexFrames(t *testing.T) {
 	if diff := cmp.Diff(s.footers(), before); diff != "" {
 		t.Errorf("the packs - the index that backups have made +:\n%s", diff)
 	}
-	if deepest := s.depths(before); deepest != cas.MaxDepth {
-		t.Errorf("the deepest frame has depth %d, want %d", deepest, cas.MaxDepth)
+	if deepest := s.depths(before); deepest != cas.ChainDepth {
+		t.Errorf("the deepest frame has depth %d, want %d", deepest, cas.ChainDepth)
 	}
 	for name, again := range map[string]func() (*index.Index, error){
 		"reindex": func() (*index.Index, error) { return index.Rebuild(t.Context(), s.dir, s.repo) },
@@ -94,8 +94,8 @@ func TestReindexFrames(t *testing.T) {
 	if diff := cmp.Diff(s.footers(), after); diff != "" {
 		t.Errorf("the packs - the index after more backups +:\n%s", diff)
 	}
-	if deepest := s.depths(after); deepest != cas.MaxDepth || len(after) <= len(before) {
-		t.Errorf("%d frames, then %d, the deepest of depth %d, want %d", len(before), len(after), deepest, cas.MaxDepth)
+	if deepest := s.depths(after); deepest != cas.ChainDepth || len(after) <= len(before) {
+		t.Errorf("%d frames, then %d, the deepest of depth %d, want %d", len(before), len(after), deepest, cas.ChainDepth)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,6 +153,9 @@ func (c *copier) openSystem(copies []*fileCopy) error {
 		f := copies[i]
 		if first == nil {
 			checker, err := c.newChecker(path)
+			if isUnread(err) {
+				return err
+			}
 			if err != nil {
 				return refuse("%s is no system tablespace: %v", path, err)
 			}
@@ -294,18 +298,28 @@ func (f *fileCopy) open(ctx context.Context, c *copier) (*direct.File, error) {
 	f.file = direct.New(file)
 	f.like = c.likes(ctx, f.src)
 	if f.checker == nil && c.layout.isTablespace(f.src) {
-		f.check(f.file, c.layout.flavor == replication.MariaDB)
+		return f.file, f.check(f.file, c.layout.flavor == replication.MariaDB)
 	}
 	return f.file, nil
 }
 
+// isUnread tells errors of reading a file from those about what it holds.
+func isUnread(err error) bool {
+	var failed *fs.PathError
+	return errors.As(err, &failed)
+}
+
 // check makes the page checker. A file that is no tablespace has a bad first
-// page; of one that lacks its end, the first page that is missing is bad.
-func (f *fileCopy) check(file *direct.File, mariadb bool) {
+// page; of one that lacks its end, the first page that is missing is bad. The
+// error is that of reading.
+func (f *fileCopy) check(file *direct.File, mariadb bool) error {
 	checker, err := innodb.NewChecker(file.File, mariadb)
-	if err != nil {
+	switch {
+	case isUnread(err):
+		return err
+	case err != nil:
 		f.report.Merge(innodb.Report{BadCount: 1, Bad: []innodb.BadPage{{No: 0, Why: err.Error()}}})
-		return
+		return nil //nolint:nilerr // it is reported
 	}
 	f.checker = checker
 	size, pageSize := f.src.stat.Size, int64(checker.Space().PageSize)
@@ -313,6 +327,7 @@ func (f *fileCopy) check(file *direct.File, mariadb bool) {
 		missing := uint32(size / pageSize)
 		f.report.Merge(innodb.Report{BadCount: 1, Bad: []innodb.BadPage{{No: missing, Why: err.Error()}}})
 	}
+	return nil
 }
 
 // done records a range; with the last one the file is closed, and must be as

@@ -80,7 +80,6 @@ func TestRecoverKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		published := 0
 		for _, step := range mysqlbackup.BackupSteps() {
-			before := s.openSessions(t)
 			s.killed(t, childRun{Server: s.replica, DieAt: step})
 			if step == mysqlbackup.StepPutBack || step == mysqlbackup.StepCatchUp {
 				published++
@@ -93,8 +92,8 @@ func TestRecoverKilled(t *testing.T) {
 			if got, want := result.Pending, !slices.Contains(none, step); got != want {
 				t.Errorf("something to put back: %t, want %t", got, want)
 			}
-			if got := s.openSessions(t); result.Pending && got != before {
-				t.Errorf("%d sessions are open, want %d: prune waits for that of the killed run", got, before)
+			if got := s.openSessions(t); result.Pending && got > 0 {
+				t.Errorf("%d sessions are open: prune waits for that of the killed run", got)
 			}
 			s.checkBack(t, published)
 			if t.Failed() {
@@ -129,8 +128,8 @@ func TestBackupAfterKilled(t *testing.T) {
 		}
 		s.backUp(t)
 		s.checkBack(t, 3)
-		if got, want := s.openSessions(t), 2; got != want { // those killed when there was no journal yet
-			t.Errorf("%d sessions are open, want %d", got, want)
+		if got := s.openSessions(t); got > 0 {
+			t.Errorf("%d sessions are open", got)
 		}
 	})
 }

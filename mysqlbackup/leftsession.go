@@ -15,8 +15,8 @@ import (
 )
 
 // leftSession is a note on this host of the session that a run has begun, one for
-// each data directory and repository, until the session has ended. A run that is
-// killed before it has a journal leaves nothing else. The next run on the data
+// each data directory and repository, until the run has a journal or the session
+// has ended. A run that is killed before leaves nothing else. The next run on the data
 // directory, which has the lock of it, ends the session. It is a convenience:
 // garbage collection would wait for signs of life and then do so.
 type leftSession struct {
@@ -46,7 +46,7 @@ func (b *backupRun) noteSession() {
 	}
 }
 
-// dropSession removes the note of a session that has ended.
+// dropSession removes the note of the session.
 func (b *backupRun) dropSession() error {
 	err := durable.New(durable.OS()).Remove(b.leftSessionPath())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -142,8 +142,8 @@ func (c *copier) storeRange(ctx context.Context, f *aheadFile, r fileRange, bloc
 func (f *aheadFile) checkAhead(file *direct.File, flavor replication.Flavor) *innodb.Checker {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.idle.Load() && f.checker == nil {
-		f.check(file, flavor == replication.MariaDB)
+	if f.idle.Load() && f.checker == nil && f.check(file, flavor == replication.MariaDB) != nil {
+		f.idle.Store(false)
 	}
 	return f.checker
 }

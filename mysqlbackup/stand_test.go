@@ -252,7 +252,7 @@ func (b *bench) checkBackups(t testing.TB, want int) {
 // journals lists the put-back journals.
 func (b *bench) journals(t testing.TB) []string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(b.stateDir, "*.json"))
+	paths, err := filepath.Glob(filepath.Join(b.stateDir, "journal-*.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

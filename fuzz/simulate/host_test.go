@@ -125,20 +125,21 @@ func (h *host) Open(ctx context.Context, name string) (blob cas.BlobReader, err 
 		blob, err = h.world.store.Open(h.world.ctx, name)
 		return err
 	})
-	return &open{blob, h.world, name}, cmp.Or(ctx.Err(), err)
+	return &open{blob, h, name}, cmp.Or(ctx.Err(), err)
 }
 
 // open is a blob that is open.
 type open struct {
 	cas.BlobReader
-	world *world
-	name  string
+	host *host
+	name string
 }
 
 // ReadAt implements io.ReaderAt.
 func (b *open) ReadAt(buf []byte, offset int64) (int, error) {
-	if _, removed := b.world.removed[b.name]; removed && b.world.remote {
-		return 0, fmt.Errorf("%s: %w", b.name, cas.ErrNotFound)
+	w := b.host.world
+	if _, removed := w.removed[b.name]; removed && w.remote { // a failure has its turn: who else goes on depends on it
+		return 0, b.host.do("read "+b.name, func() error { return fmt.Errorf("%s: %w", b.name, cas.ErrNotFound) })
 	}
 	return b.BlobReader.ReadAt(buf, offset)
 }
