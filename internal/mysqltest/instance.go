@@ -211,8 +211,19 @@ func (s *Server) stop() error {
 	return endAll(s.DefaultsFile, unix.SIGTERM)
 }
 
+// kill also cleans the folder for temporary files as a boot does: a server that
+// dies while its applier tries that folder (check_temp_dir in MySQL's
+// rpl_replica.cc) leaves a file SQL_LOAD-… there, and no applier starts as long
+// as it is there.
 func (s *Server) kill() error {
-	return endAll(s.DefaultsFile, unix.SIGKILL)
+	if err := endAll(s.DefaultsFile, unix.SIGKILL); err != nil {
+		return err
+	}
+	tests, err := filepath.Glob(filepath.Join(s.tmpdir(), "SQL_LOAD-*"))
+	for _, path := range tests {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 // endAll ends every server that runs with the defaults file.
