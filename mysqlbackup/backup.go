@@ -182,7 +182,7 @@ func (b *backupRun) begin(ctx context.Context, srv *server, state serverState) e
 	if err := b.journal.enter(phaseFenced); err != nil {
 		return err
 	}
-	if err := b.dropSession(); err != nil { // the journal tells of it now
+	if err := b.dropNote(); err != nil { // the journal tells of it now
 		b.Progress.Warn(err.Error())
 	}
 	return unmark(b.layout.datadir) // no restore goes on with a server that is in use

@@ -231,7 +231,7 @@ func (b *backupRun) endSession(ctx context.Context) {
 	b.endBeats()
 	err := b.session.Abandon(context.WithoutCancel(ctx))
 	if err == nil {
-		err = b.dropSession()
+		err = b.dropNote()
 	}
 	if err != nil {
 		b.Progress.Warn(fmt.Sprintf("the next prune waits for %s before it ends it: %v", cas.DefaultStaleAfter, err))

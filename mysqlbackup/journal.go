@@ -87,8 +87,14 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 
 // journalPath is where the journal of a data directory is.
 func journalPath(stateDir, datadir string) string {
+	return filepath.Join(stateDir, "journal-"+noteName(datadir)+".json")
+}
+
+// noteName is the part of a file's name in the state folder that tells data
+// directories apart.
+func noteName(datadir string) string {
 	sum := blake3.Sum256([]byte(realPath(datadir)))
-	return filepath.Join(stateDir, fmt.Sprintf("journal-%x.json", sum[:8]))
+	return fmt.Sprintf("%x", sum[:8])
 }
 
 // flock locks a file. A process that has just been forked, by somebody who held

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/durable"
@@ -28,8 +27,7 @@ type leftSession struct {
 const leftSessionVersion = 1
 
 func (b *backupRun) leftSessionPath() string {
-	name := strings.Replace(filepath.Base(journalPath(b.StateDir, b.layout.datadir)), "journal-", "session-", 1)
-	return filepath.Join(b.StateDir, strings.TrimSuffix(name, ".json")+"-"+b.Store.Repo.UUID().String()+".json")
+	return filepath.Join(b.StateDir, "session-"+noteName(b.layout.datadir)+"-"+b.Store.Repo.UUID().String()+".json")
 }
 
 // noteSession writes the note.
@@ -46,8 +44,8 @@ func (b *backupRun) noteSession() {
 	}
 }
 
-// dropSession removes the note of the session.
-func (b *backupRun) dropSession() error {
+// dropNote removes the note of the session.
+func (b *backupRun) dropNote() error {
 	err := durable.New(durable.OS()).Remove(b.leftSessionPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -72,7 +70,7 @@ func (b *backupRun) endLeftSession(ctx context.Context) {
 		err = b.Store.Repo.EndSession(ctx, left.Backup, fmt.Sprintf("its process %d was killed", left.PID))
 	}
 	if err == nil {
-		err = b.dropSession()
+		err = b.dropNote()
 	}
 	if err != nil {
 		b.Progress.Warn(fmt.Sprintf("the next prune waits for %s before it ends the backup of an earlier run: %v", cas.DefaultStaleAfter, err))
