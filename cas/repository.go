@@ -156,6 +156,24 @@ func Open(ctx context.Context, backend Backend) (*Repository, error) {
 	return r, nil
 }
 
+// Confirm fails if the repository can't be reached any more, or another one has
+// taken its place since it was opened. What was found to be missing or unreadable
+// says nothing then.
+func (r *Repository) Confirm(ctx context.Context) error {
+	data, err := readBlob(ctx, r.backend, formatName, maxFormat)
+	if err != nil {
+		return fmt.Errorf("look whether the repository is still there: %w", err)
+	}
+	uuid, err := parseFormat(data)
+	if err == nil && uuid != r.uuid {
+		err = fmt.Errorf("its uuid is %s, it was %s", uuid, r.uuid)
+	}
+	if err != nil {
+		return fmt.Errorf("look whether the repository is still the same: %w", err)
+	}
+	return nil
+}
+
 // hintVersion adds what to do about an object from the future.
 func hintVersion(err error) error {
 	var tooNew *VersionError

@@ -78,6 +78,9 @@ func look(ctx context.Context, opts Options) (*run, error) {
 			return nil, errors.Join(err, r.reader.Close())
 		}
 		if try == maxTries || !moved {
+			if err := r.Repo.Confirm(ctx); err != nil {
+				return nil, errors.Join(err, r.reader.Close())
+			}
 			return r, nil
 		}
 		if err := r.reader.Close(); err != nil {

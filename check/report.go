@@ -31,7 +31,10 @@ func (r *run) report(ctx context.Context) error {
 			r.summary.Unreferenced++
 		}
 	}
-	return r.mapDamage(ctx)
+	if err := r.mapDamage(ctx); err != nil {
+		return err
+	}
+	return r.Repo.Confirm(ctx)
 }
 
 func (r *run) sumUp() {

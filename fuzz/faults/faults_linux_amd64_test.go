@@ -3,6 +3,7 @@ package faults
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,9 @@ type fault struct {
 	to func(c *call) bool // the calls that it can happen to
 	// harmless faults must not be noticed.
 	harmless func(c *call) bool
+	// often is of how many calls one is hit by chance, in as many runs; 0: one call
+	// is, in a run for each.
+	often int
 }
 
 func never(*call) bool  { return false }
@@ -45,14 +49,14 @@ func (c *call) inRoot() bool { return c.path == "root" || strings.HasPrefix(c.pa
 
 func faults() []fault {
 	return []fault{
-		{"kill", verdict{kill: true}, always, never},
-		{"EIO", verdict{errno: unix.EIO}, always, never},
-		{"EIO after the effect", verdict{errno: unix.EIO, after: true}, func(c *call) bool { return c.changes }, never},
-		{"ENOSPC", verdict{errno: unix.ENOSPC}, takesRoom, never},
-		{"EDQUOT", verdict{errno: unix.EDQUOT}, takesRoom, never},
-		{"ESTALE", verdict{errno: unix.ESTALE}, always, func(c *call) bool { return c.inRoot() && c.reads() }},
-		{"EINTR", verdict{errno: unix.EINTR}, func(c *call) bool { return c.name != "close" }, always},
-		{"short", verdict{short: true}, func(c *call) bool { return c.moves > 0 }, always},
+		{name: "kill", verdict: verdict{kill: true}, to: always, harmless: never},
+		{name: "EIO", verdict: verdict{errno: unix.EIO}, to: always, harmless: never},
+		{name: "EIO after the effect", verdict: verdict{errno: unix.EIO, after: true}, to: func(c *call) bool { return c.changes }, harmless: never},
+		{name: "ENOSPC", verdict: verdict{errno: unix.ENOSPC}, to: takesRoom, harmless: never},
+		{name: "EDQUOT", verdict: verdict{errno: unix.EDQUOT}, to: takesRoom, harmless: never},
+		{name: "ESTALE", verdict: verdict{errno: unix.ESTALE}, to: always, harmless: func(c *call) bool { return c.inRoot() && c.reads() }},
+		{name: "EINTR", verdict: verdict{errno: unix.EINTR}, to: func(c *call) bool { return c.name != "close" }, harmless: always, often: 7},
+		{name: "short", verdict: verdict{short: true}, to: func(c *call) bool { return c.moves > 0 }, harmless: always, often: 3},
 	}
 }
 
@@ -77,23 +81,26 @@ func (s *stage) disturb(t *testing.T) int {
 	calls := s.record(t)
 	tried := 0
 	for i, f := range faults() {
-		for n := 1; n <= len(calls); n++ {
-			if (n*len(faults())+i)%*stride != 0 {
+		for n, c := range calls {
+			if f.often > 0 && n >= f.often {
+				break
+			}
+			if f.often == 0 && (!f.to(c) || (n*len(faults())+i)%*stride != 0) {
 				continue
 			}
 			tried++
-			s.try(t, f, n)
+			s.try(t, f, n+1)
 		}
 	}
 	return tried
 }
 
-// record runs the command undisturbed.
-func (s *stage) record(t *testing.T) []string {
+// record runs the command undisturbed and returns its calls.
+func (s *stage) record(t *testing.T) []*call {
 	w := s.fresh(t)
-	var calls []string
+	var calls []*call
 	o := s.trace(t, w, func(c *call) verdict {
-		calls = append(calls, c.String())
+		calls = append(calls, c)
 		return verdict{}
 	})
 	if wrong := s.verify(t, w, o); o.code != 0 || len(wrong) > 0 {
@@ -118,14 +125,15 @@ func (s *stage) trace(t *testing.T, w *world, decide func(*call) verdict) outcom
 	return o
 }
 
-// try disturbs the n-th call, or the first after it that the fault can happen to.
+// try disturbs the n-th call, or the first after it that the fault can happen to:
+// the calls of two runs are not in the same order.
 func (s *stage) try(t *testing.T, f fault, n int) {
 	w := s.fresh(t)
 	var hit *call
-	count := 0
+	count, chance := 0, rand.New(rand.NewPCG(uint64(n), 0))
 	o := s.trace(t, w, func(c *call) verdict {
 		count++
-		if count < n || hit != nil || !f.to(c) {
+		if count < n || hit != nil && (f.often == 0 || chance.IntN(f.often) > 0) || !f.to(c) {
 			return verdict{}
 		}
 		hit = c

@@ -15,13 +15,13 @@ type trouble struct {
 	folder string // what is troubled
 	errno  syscall.Errno
 	to     func(c *call) bool
-	away   bool // the folder is moved away instead
+	away   bool // the folder is moved away instead, before such a call
 }
 
 func troubles() []trouble {
 	changes := func(c *call) bool { return c.changes }
 	return []trouble{
-		{name: "the root is moved away", folder: "root", away: true},
+		{name: "the root is moved away", folder: "root", to: always, away: true},
 		{name: "the root is read-only", folder: "root", errno: unix.EROFS, to: changes},
 		{name: "the root is full", folder: "root", errno: unix.ENOSPC, to: takesRoom},
 		{name: "the root does not answer", folder: "root", errno: unix.ESTALE, to: always},
@@ -43,16 +43,21 @@ func TestTroubles(t *testing.T) {
 			calls := s.record(t)
 			tried := 0
 			for i, tr := range troubles() {
-				for n := 1; n <= len(calls); n++ {
-					if (n*len(troubles())+i)%(2**stride+1) == 0 {
+				for n, c := range calls {
+					if tr.troubles(c) && (n*len(troubles())+i)%*stride == 0 {
 						tried++
-						s.suffer(t, tr, n)
+						s.suffer(t, tr, n+1)
 					}
 				}
 			}
 			t.Logf("%d cases", tried)
 		})
 	}
+}
+
+// troubles tells calls that fail.
+func (tr *trouble) troubles(c *call) bool {
+	return (c.path == tr.folder || strings.HasPrefix(c.path, tr.folder+"/")) && tr.to(c)
 }
 
 // suffer runs the command, in trouble from the n-th call on.
@@ -73,8 +78,7 @@ func (s *stage) suffer(t *testing.T, tr trouble, n int) {
 			}
 			return verdict{}
 		}
-		inside := c.path == tr.folder || strings.HasPrefix(c.path, tr.folder+"/")
-		if !inside || !tr.to(c) {
+		if !tr.troubles(c) {
 			return verdict{}
 		}
 		begun = true

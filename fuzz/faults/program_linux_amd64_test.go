@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +29,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(commands.Main(context.Background(), options(os.Args, offset, os.Stdout, os.Stderr)))
 	}
+	debug.SetGCPercent(400) // half of the time of a case would be collections
 	os.Exit(m.Run())
 }
 

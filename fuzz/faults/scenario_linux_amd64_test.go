@@ -41,6 +41,7 @@ type stage struct {
 	world   *world
 	before  []listed
 	target  tree           // before the command
+	cache   tree           // likewise
 	days    map[string]int // of backups
 	golden  [2]tree        // what restores of the days' files give
 	dir     string
@@ -248,6 +249,10 @@ func newStage(t *testing.T, f *fixture, sc scenario) *stage {
 	s.make(s, t, s.world)
 	s.before, _ = s.world.list()
 	s.target = targetOf(t, s.world)
+	var err error
+	if s.cache, err = readTree(s.world.in("cache")); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -318,7 +323,7 @@ func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
 		wrong = append(wrong, s.verifyTarget(w)...)
 	}
 	checked := map[string]bool{}
-	if !s.spoiled || o.code == 0 {
+	if !s.isAsBefore(t, w) && (!s.spoiled || o.code == 0) {
 		wrong = append(wrong, s.verifyBackups(w, checked)...)
 	}
 	again := calmly(t, afterward, s.args(s, w)...)
@@ -328,6 +333,9 @@ func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
 	if missing := s.done(s, w); missing != "" {
 		wrong = append(wrong, "again: "+missing)
 	}
+	if s.isAsBefore(t, w) {
+		return wrong
+	}
 	if s.cleans {
 		if o := calmly(t, afterward, w.everywhere("prune", "--max-unused", "0%")...); o.code != 0 {
 			wrong = append(wrong, fmt.Sprintf("prune: %+v", o))
@@ -335,6 +343,43 @@ func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
 		clear(checked)
 	}
 	return append(wrong, s.verifyBackups(w, checked)...)
+}
+
+// isAsBefore tells that a restore finds what it found before the command: in the
+// repository the same objects, and no other but signs of life, and the same index.
+func (s *stage) isAsBefore(t *testing.T, w *world) bool {
+	before, now := objects(t, s.world.in("root")), objects(t, w.in("root"))
+	for name := range before {
+		if now[name] == nil || !os.SameFile(before[name], now[name]) {
+			return false
+		}
+	}
+	for name := range now {
+		if before[name] == nil && !strings.HasPrefix(name, "/readers/") {
+			return false
+		}
+	}
+	cache, err := readTree(w.in("cache"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return difference(s.cache, cache) == ""
+}
+
+// objects are the files of a repository.
+func objects(t *testing.T, root string) map[string]fs.FileInfo {
+	found := map[string]fs.FileInfo{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		found[strings.TrimPrefix(path, root)], err = entry.Info()
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return found
 }
 
 // verifyTarget wants a target that is as it was, or whole, or on which no server

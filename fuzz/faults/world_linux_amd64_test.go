@@ -2,9 +2,11 @@ package faults
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/mysqltest"
@@ -98,30 +102,44 @@ func keepFiles(t *testing.T, from, to string) {
 	}
 }
 
-// copyTree copies files, links and folders with their modes, and leaves holes.
+// copyTree copies files and folders with their modes, and leaves holes.
 func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	makeTree(t, from, to, writeCopy)
+}
+
+// makeTree makes the folders of a tree anew, and its files by file.
+func makeTree(t *testing.T, from, to string, file func(from, to string) error) {
 	t.Helper()
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		place := to + strings.TrimPrefix(path, from)
+		if !entry.IsDir() {
+			return file(path, place)
+		}
 		info, err := entry.Info()
 		if err != nil {
 			return err
 		}
-		if entry.IsDir() {
-			return os.MkdirAll(place, info.Mode().Perm())
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return writeSparse(place, data, info.Mode().Perm())
+		return os.MkdirAll(place, info.Mode().Perm())
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func writeCopy(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return writeSparse(to, data, info.Mode().Perm())
 }
 
 // writeSparse makes a file and leaves blocks of zeros out.
@@ -177,10 +195,24 @@ func (w *world) settle(t *testing.T) {
 	}
 }
 
-// copy makes another world like this.
+// copy makes another world like this. What nobody writes to again, the source and
+// the repository's objects, is linked.
 func (w *world) copy(t *testing.T, dir string) *world {
 	t.Helper()
-	copyTree(t, w.dir, dir)
+	entries, err := os.ReadDir(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		make := writeCopy
+		if e.Name() == "source" || e.Name() == "root" {
+			make = os.Link
+		}
+		makeTree(t, w.in(e.Name()), filepath.Join(dir, e.Name()), make)
+	}
 	other := &world{dir, w.fixture}
 	other.settle(t)
 	return other
@@ -255,15 +287,44 @@ func readTree(dir string) (tree, error) {
 			found[rel] = info.Mode().String()
 			return nil
 		}
-		data, err := os.ReadFile(path)
+		sum, err := sumOf(path)
 		if err != nil {
 			return err
 		}
 		stat, _ := info.Sys().(*syscall.Stat_t)
-		found[rel] = fmt.Sprintf("%s %d %d %d %s", info.Mode(), stat.Uid, stat.Nlink, len(data), cas.Sum(data))
+		found[rel] = fmt.Sprintf("%s %d %d %d %s", info.Mode(), stat.Uid, stat.Nlink, info.Size(), sum)
 		return nil
 	})
 	return found, err
+}
+
+// sumOf returns the sum of a file's blocks that are not zeros, with their places.
+// Holes are not read.
+func sumOf(path string) (cas.ID, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return cas.ID{}, err
+	}
+	defer file.Close() //nolint:errcheck // it is only read
+	var blocks []byte
+	block := make([]byte, 4096)
+	for at := int64(0); ; at += int64(len(block)) {
+		next, err := file.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return cas.Sum(blocks), nil
+		}
+		if err != nil {
+			return cas.ID{}, err
+		}
+		at = next / int64(len(block)) * int64(len(block))
+		n, err := file.ReadAt(block, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return cas.ID{}, err
+		}
+		if !cas.AllZero(block[:n]) {
+			blocks = append(binary.LittleEndian.AppendUint64(blocks, uint64(at)), block[:n]...)
+		}
+	}
 }
 
 // difference names the first path at which two trees differ.
