@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,6 +243,15 @@ func TestParseBackupRefuses(t *testing.T) {
 			_, _, err := parseBackupArgs(t, test.args...)
 			wantProblems(t, err, test.want)
 		})
+	}
+}
+
+// A file that can't be read is no mistake in the flag that names it.
+func TestUnreadableFile(t *testing.T) {
+	const unreadable = "/proc/self/mem" // nothing lies at its beginning
+	_, _, err := parseBackupArgs(t, "zone1-101", "--keyspace=commerce", "--shard=-80", "--root=/r", "--cache-dir=/c", "--state-dir=/s", "--service=mysql", "--defaults-file", unreadable)
+	if code := exitCode(t.Context(), err); code != exitFailed || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "--defaults-file: ") {
+		t.Errorf("exit code %d, %v", code, err)
 	}
 }
 

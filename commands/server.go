@@ -102,7 +102,7 @@ func readDefaults(c *cli.Context, k *checks) *mysqlbackup.Defaults {
 	}
 	defaults, err := mysqlbackup.ReadDefaults(path)
 	if err != nil {
-		k.addf("flag --defaults-file: %v", err)
+		k.file("defaults-file", err)
 		return nil
 	}
 	return defaults
@@ -116,7 +116,7 @@ func program(c *cli.Context, k *checks) string {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		k.addf("flag --mysqld: %v", err)
+		k.file("mysqld", err)
 	} else if info.IsDir() || info.Mode()&0o111 == 0 {
 		k.addf("flag --mysqld: %s is not a program", path)
 	}
@@ -221,7 +221,7 @@ func readPassword(c *cli.Context, k *checks, name string) string {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		k.addf("flag --%s: %v", name, err)
+		k.file(name, err)
 		return ""
 	}
 	password := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")

@@ -1,8 +1,11 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,6 +35,7 @@ func seeHelp(err error, command string) error {
 // that all of it can be said at once.
 type checks struct {
 	problems []string
+	failed   error // why not all could be checked
 }
 
 // addf adds a problem.
@@ -46,10 +50,28 @@ func (k *checks) add(err error) {
 	}
 }
 
-// err returns the usage error of the command c, or nil if all is well.
+// file adds what is wrong with the file that a flag names. That it can't be read is
+// no mistake in the flag.
+func (k *checks) file(flag string, err error) {
+	err = fmt.Errorf("flag --%s: %w", flag, err)
+	for _, mistake := range []error{fs.ErrNotExist, fs.ErrPermission, syscall.EISDIR, syscall.ENOTDIR, syscall.ELOOP} {
+		if errors.Is(err, mistake) {
+			k.add(err)
+			return
+		}
+	}
+	if errors.As(err, new(syscall.Errno)) {
+		k.failed = errors.Join(k.failed, err)
+		return
+	}
+	k.add(err)
+}
+
+// err returns why not all could be checked, else the usage error of the command c,
+// or nil if all is well.
 func (k *checks) err(c *cli.Context) error {
-	if len(k.problems) == 0 {
-		return nil
+	if k.failed != nil || len(k.problems) == 0 {
+		return k.failed
 	}
 	return seeHelp(&usageError{problems: k.problems}, strings.TrimPrefix(c.Command.HelpName, ui.Program+" "))
 }

@@ -161,9 +161,9 @@ func (a *assembler) openFolder(folder string) (*os.Root, error) {
 func (a *assembler) makeDir(at place) error {
 	err := at.folder.Mkdir(at.rel, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		info, statErr := lstatIn(at.folder, at.rel)
-		if statErr == nil && info.IsDir() {
-			err = nil
+		var info fs.FileInfo
+		if info, err = lstatIn(at.folder, at.rel); err == nil && !info.IsDir() {
+			err = fmt.Errorf("%s is there and is no folder", at.path())
 		}
 	}
 	if err != nil {

@@ -80,13 +80,6 @@ func proveCleanStop(l *layout) (manifest.CleanStop, error) {
 	return proof, nil
 }
 
-// isOfSystem tells errors of the system, which say nothing of how the server was
-// stopped, but for files that are missing.
-func isOfSystem(err error) bool {
-	var errno syscall.Errno
-	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
-}
-
 func unprovable(err error) error {
 	return fmt.Errorf("see whether the server was stopped in order: %w", err)
 }

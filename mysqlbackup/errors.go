@@ -3,7 +3,9 @@ package mysqlbackup
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/shardseed/shardseed/internal/hint"
 )
@@ -47,6 +49,22 @@ func as(kind, err error) error {
 		return nil
 	}
 	return &kindError{kind: kind, cause: err}
+}
+
+// refusal gives err the kind [ErrRefused], unless it is the system's: what it kept
+// from being seen may be in order.
+func refusal(err error) error {
+	if isOfSystem(err) {
+		return err
+	}
+	return as(ErrRefused, err)
+}
+
+// isOfSystem tells errors of the system, but for files that are missing: they say
+// nothing of what the files hold.
+func isOfSystem(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
 }
 
 func refuse(format string, args ...any) error {

@@ -127,7 +127,7 @@ func realPath(path string) string {
 // busy says who holds the lock.
 func (j *journal) busy(datadir string, cause error) error {
 	if !errors.Is(cause, unix.EWOULDBLOCK) {
-		return fmt.Errorf("lock the journal %s: %w", j.path, cause)
+		return fmt.Errorf("lock the journal: lock %s.lock: %w", j.path, cause)
 	}
 	holder, err := os.ReadFile(j.path + ".lock")
 	if err != nil || len(holder) == 0 {

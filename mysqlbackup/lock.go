@@ -47,14 +47,17 @@ func lockSpace(ctx context.Context, path string) (*spaceLock, error) {
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			return false, nil
 		}
-		return err == nil, err
+		if err != nil {
+			return false, &fs.PathError{Op: "lock", Path: path, Err: err}
+		}
+		return true, nil
 	})
 	var late *timeoutError
 	if errors.As(err, &late) {
 		err = refuse("%s is locked by %s: a server works on these files", path, lockHolder(file))
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, fmt.Errorf("lock the system tablespace: %w", errors.Join(err, file.Close()))
 	}
 	return &spaceLock{file}, nil
 }

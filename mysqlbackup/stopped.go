@@ -66,7 +66,7 @@ func (b *backupRun) identifyFiles() error {
 	}
 	opts := optionsOf(defaults.For(replication.Version{Flavor: flavor}), flavor)
 	if b.layout, err = newLayout(flavor, opts, datadir); err != nil {
-		return as(ErrRefused, err)
+		return refusal(err)
 	}
 	if b.Server.Defaults == nil {
 		b.layout.findBinlog()
@@ -178,14 +178,14 @@ func flavorOf(datadir string) (replication.Flavor, error) {
 func (b *backupRun) describeFiles(opts options) error {
 	redo, err := innodb.ReadRedo(b.layout.folders[rootRedo], b.layout.flavor == replication.MariaDB)
 	if err != nil {
-		return as(ErrRefused, err)
+		return refusal(err)
 	}
 	version, err := versionOfCreator(b.layout.flavor, redo.Creator)
 	if err != nil {
-		return as(ErrRefused, err)
+		return refusal(err)
 	}
 	if err := b.layout.readPageSize(); err != nil {
-		return as(ErrRefused, err)
+		return refusal(err)
 	}
 	id, _ := strconv.ParseUint(opts("server_id"), 10, 32) // 0 = not known
 	b.record = manifest.Manifest{

@@ -47,7 +47,7 @@ func newTarget(ctx context.Context, opts *RestoreOptions) (*target, error) {
 	}
 	option := optionsOf(t.defaults, t.version.Flavor)
 	if t.layout, err = newLayout(t.version.Flavor, option, datadir); err != nil {
-		return nil, as(ErrRefused, err)
+		return nil, refusal(err)
 	}
 	t.serverID = 1
 	if text := option("server_id"); text != "" {

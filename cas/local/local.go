@@ -388,11 +388,7 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 	if !fs.ValidPath(dir) {
 		return nil, fmt.Errorf("folder name %q is not valid", dir)
 	}
-	var found []fs.DirEntry
-	err := durable.Current(func() (err error) {
-		found, err = b.readDir(dir)
-		return err
-	})
+	found, err := b.readDir(dir)
 	if errors.Is(err, cas.ErrNotFound) {
 		return nil, nil
 	}
@@ -409,7 +405,15 @@ func (b *Backend) List(ctx context.Context, dir string) ([]cas.Entry, error) {
 }
 
 // readDir returns all names in a folder, sorted.
-func (b *Backend) readDir(dir string) ([]fs.DirEntry, error) {
+func (b *Backend) readDir(dir string) (found []fs.DirEntry, err error) {
+	err = durable.Current(func() error {
+		found, err = b.readDirOnce(dir)
+		return err
+	})
+	return found, err
+}
+
+func (b *Backend) readDirOnce(dir string) ([]fs.DirEntry, error) {
 	folder, err := b.openIn(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ const networkDelay = 60 * time.Second
 // a minute.
 func VisibilityDelay(root string) (time.Duration, error) {
 	var stat unix.Statfs_t
-	if err := durable.Uninterrupted(func() error { return unix.Statfs(root, &stat) }); err != nil {
+	call := func() error { return unix.Statfs(root, &stat) }
+	if err := durable.Current(func() error { return durable.Uninterrupted(call) }); err != nil {
 		return 0, fmt.Errorf("find out the file system of %s: %w", root, err)
 	}
 	return delayOf(uint32(stat.Type)), nil

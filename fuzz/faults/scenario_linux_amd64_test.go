@@ -32,6 +32,7 @@ type scenario struct {
 	lists   bool // all backups, on standard output
 	spoiled bool // a backup can't be restored before the command has succeeded
 	keeps   bool // the target as it was, whatever happens
+	waits   bool // for what a killed run has left, a quarter of an hour
 }
 
 // stage is a scenario's world as it is before the command, and what is known of it.
@@ -68,7 +69,7 @@ func scenarios() []scenario {
 		{name: "restore --delta", make: (*stage).oldTarget, args: restore("--delta"), done: (*stage).isRestored, writes: true},
 		{name: "rm", make: (*stage).twoBackups, args: (*stage).removeArgs, done: (*stage).isGone, already: "no such backup", forgets: true, cleans: true},
 		{name: "forget", make: (*stage).twoBackups, args: plain("forget", shard, "--keep-last", "1"), done: (*stage).isGone, forgets: true, cleans: true},
-		{name: "prune", make: (*stage).removed, args: plain("prune", "--max-unused", "0%", "--wait", "0s"), done: (*stage).isSound},
+		{name: "prune", make: (*stage).removed, args: plain("prune", "--max-unused", "0%", "--wait", "0s"), done: (*stage).isSound, waits: true},
 		{name: "reindex", make: (*stage).twoBackups, args: plain("reindex"), done: (*stage).isSound},
 		{name: "check --read-data", make: (*stage).twoBackups, args: plain("check", "--read-data"), done: (*stage).isSound},
 		{name: "check", make: (*stage).twoBackups, args: plain("check"), done: (*stage).isSound},
