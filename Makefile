@@ -75,13 +75,14 @@ simulate:
 kills: servers
 	go test -count=1 -timeout=60m -parallel=4 -run 'TestVitessScripts/killed' ./commands -all-kills
 
-# Every fault at every call of every command, and every power cut, with the files
-# of both flavors: hours. STRIDE=n tries each n-th case only.
+# Every fault at every call of every command, every power cut, and 100 pairs of
+# faults with each command, with the files of both flavors: hours. STRIDE=n tries
+# each n-th case only.
 STRIDE ?= 1
 .PHONY: faults
 faults: servers
 	for flavor in mariadb mysql; do \
-		go test -count=1 -timeout=12h ./fuzz/faults -flavor $$flavor -stride $(STRIDE) -cut-stride $(STRIDE) || exit 1; \
+		go test -count=1 -timeout=12h ./fuzz/faults -flavor $$flavor -stride $(STRIDE) -cut-stride $(STRIDE) -twice 100 -seed $(SEED) || exit 1; \
 	done
 
 # Every command on repositories that are meant to harm, the large ones too.

@@ -234,6 +234,9 @@ func (j *journal) endSession(ctx context.Context, repo *cas.Repository) error {
 // released by name: a process that we have just forked holds it, too, and would
 // keep it from the next run.
 func (j *journal) close() error {
-	unlock := func() error { return unix.Flock(int(j.lock.Fd()), unix.LOCK_UN) }
-	return errors.Join(durable.Uninterrupted(unlock), j.lock.Close())
+	err := durable.Uninterrupted(func() error { return unix.Flock(int(j.lock.Fd()), unix.LOCK_UN) })
+	if err != nil {
+		err = fmt.Errorf("unlock the journal: %w", &fs.PathError{Op: "unlock", Path: j.lock.Name(), Err: err})
+	}
+	return errors.Join(err, j.lock.Close())
 }

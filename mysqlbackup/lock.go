@@ -70,10 +70,13 @@ func (l *spaceLock) close() error {
 	}
 	file := l.file
 	l.file = nil
-	unlock := func() error {
+	err := durable.Uninterrupted(func() error {
 		return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK, Whence: io.SeekStart})
+	})
+	if err != nil {
+		err = fmt.Errorf("unlock the system tablespace: %w", &fs.PathError{Op: "unlock", Path: file.Name(), Err: err})
 	}
-	return errors.Join(durable.Uninterrupted(unlock), file.Close())
+	return errors.Join(err, file.Close())
 }
 
 // lockHolder names the process that holds a lock on the file.

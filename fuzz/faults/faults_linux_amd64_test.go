@@ -92,6 +92,7 @@ func (s *stage) disturb(t *testing.T) int {
 			s.try(t, f, n+1)
 		}
 	}
+	t.Logf("%d calls, %d cases", len(calls), tried)
 	return tried
 }
 
