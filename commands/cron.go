@@ -113,10 +113,7 @@ func (r *run) lastGood(ctx context.Context, repo *cas.Repository, shard shardNam
 }
 
 // isFuture tells whether a backup is dated in the future.
-func (r *run) isFuture(m *manifest.Manifest) bool {
-	b := retention.Backup{Name: m.Name}
-	return b.IsFuture(r.opts.Now())
-}
+func (r *run) isFuture(m *manifest.Manifest) bool { return retention.IsFuture(m.Name, r.opts.Now()) }
 
 func (r *run) warnFuture(name manifest.Name) { r.out.Warn(mysqlbackup.FutureText(name)) }
 

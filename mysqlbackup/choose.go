@@ -120,7 +120,7 @@ func (c *chooser) newestFirst(ctx context.Context, keys []cas.Key) ([]candidate,
 		if err == nil && m.PositionKnown {
 			b.Position = m.Position
 		}
-		if b.IsFuture(now) {
+		if retention.IsFuture(name, now) {
 			c.progress.Warn(FutureText(name))
 		}
 		byName[name] = candidate{key, m, err}

@@ -57,7 +57,7 @@ func (b *backupRun) parentKey(ctx context.Context) (cas.Key, error) {
 		if name.Alias == b.Alias {
 			own = 3
 		}
-		if dated := (retention.Backup{Name: name}); !dated.IsFuture(b.Now()) {
+		if !retention.IsFuture(name, b.Now()) {
 			present = 2
 		}
 		if own+present > rank {

@@ -3,12 +3,14 @@ package retention
 import (
 	"slices"
 	"time"
+
+	"github.com/shardseed/shardseed/manifest"
 )
 
-// IsFuture tells whether a name is later than now by more than clocks differ
-// unnoticed: the clock of the host that made the backup was wrong, or this one's
+// IsFuture tells whether a backup's name is later than now by more than clocks
+// differ unnoticed: the clock of the host that made the backup was wrong, or this one's
 // is.
-func (b *Backup) IsFuture(now time.Time) bool { return b.Name.Time.After(now.Add(skew)) }
+func IsFuture(name manifest.Name, now time.Time) bool { return name.Time.After(now.Add(skew)) }
 
 // contains tells whether one backup has all transactions of another, and more:
 // then it is the newer one, whatever clocks have said. Nothing is known of the
@@ -24,8 +26,8 @@ func (b *Backup) contains(other *Backup) bool {
 func NewestFirst(backups []Backup, now time.Time) []Backup {
 	left := slices.Clone(backups)
 	slices.SortStableFunc(left, func(a, b Backup) int {
-		switch future := a.IsFuture(now); {
-		case future == b.IsFuture(now):
+		switch future := IsFuture(a.Name, now); {
+		case future == IsFuture(b.Name, now):
 			return b.Name.Compare(a.Name)
 		case future:
 			return 1

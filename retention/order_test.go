@@ -41,8 +41,8 @@ func TestNewestFirst(t *testing.T) {
 			}
 		}
 		if !positions && !slices.IsSortedFunc(ordered, func(a, b retention.Backup) int {
-			if a.IsFuture(now) != b.IsFuture(now) {
-				if a.IsFuture(now) {
+			if retention.IsFuture(a.Name, now) != retention.IsFuture(b.Name, now) {
+				if retention.IsFuture(a.Name, now) {
 					return 1
 				}
 				return -1

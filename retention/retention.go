@@ -1,6 +1,5 @@
 // Package retention decides which backups of a shard are kept, and which is the
-// newest. It does no I/O
-// and knows no clock.
+// newest. It does no I/O and knows no clock.
 package retention
 
 import (
@@ -129,7 +128,7 @@ func Decide(backups []Backup, p Policy, now time.Time) ([]Verdict, error) {
 func sortOut(verdicts []Verdict, now time.Time) (good, newer, older []*Verdict) {
 	for i := range slices.Backward(verdicts) {
 		switch v := &verdicts[i]; {
-		case v.State != Good && v.State != Doubtful || v.IsFuture(now):
+		case v.State != Good && v.State != Doubtful || IsFuture(v.Name, now):
 		case v.State == Good:
 			good = append(good, v)
 		case len(good) == 0:
@@ -210,7 +209,7 @@ func protect(verdicts []Verdict, good []*Verdict, now time.Time) {
 			v.keep(Pinned)
 		}
 		switch {
-		case v.IsFuture(now):
+		case IsFuture(v.Name, now):
 			v.keep(Future)
 		case len(good) > 0 && v == good[0]:
 			v.keep(LastGood)
