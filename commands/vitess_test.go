@@ -76,8 +76,6 @@ func startCluster(env *testscript.Env) error {
 	primary.LoadFixture(t)
 	asTablet := mysqltest.Options{Cnf: []string{"skip-replica-start", "super-read-only"}}
 	replica, other := mysqltest.StartReplica(t, primary, asTablet), mysqltest.StartReplica(t, primary, asTablet)
-	replica.DB().SetMaxIdleConns(-1)
-	other.DB().SetMaxIdleConns(-1)
 	state, vtroot := filepath.Join(env.WorkDir, "vitess"), filepath.Join(env.WorkDir, "vtdataroot")
 	for _, dir := range []string{state, vtroot} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -86,7 +84,6 @@ func startCluster(env *testscript.Env) error {
 	}
 	cluster := fakeCluster{Cell: "zone1", Primary: 100}
 	target := mysqltest.New(t, replication.MySQL, asTablet)
-	target.DB().SetMaxIdleConns(-1)
 	env.Values["target"] = target
 	place := filepath.Join(vtroot, "vt_0000000103")
 	if err := errors.Join(os.Rename(target.DefaultsFile, target.DefaultsFile+".template"), os.Symlink(target.Dir, place)); err != nil {

@@ -103,7 +103,6 @@ func TestReplicationAccount(t *testing.T) {
 			b := newBench(t)
 			primary := mysqltest.Start(t, flavor, test.options)
 			primary.Write(t, 5)
-			primary.DB().SetMaxIdleConns(-1)
 			primary.Exec(t, fmt.Sprintf("ALTER USER %s@'%%' REQUIRE %s", mysqltest.ReplUser, test.require))
 			b.setPrimary(t, primary)
 			opts := b.backupOptions(t, primary)
@@ -136,7 +135,6 @@ func TestRepointKeepsTLS(t *testing.T) {
 		primary.Write(t, 5)
 		next := mysqltest.StartReplica(t, primary, mysqltest.Options{Cnf: tls.cnf()})
 		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{})
-		replica.DB().SetMaxIdleConns(-1)
 		primary.Exec(t, fmt.Sprintf("ALTER USER %s@'%%' REQUIRE SSL", mysqltest.ReplUser))
 		next.WaitForReplica(t, primary)
 		verify := map[replication.Flavor]string{

@@ -26,7 +26,6 @@ func newStray(t *testing.T, flavor replication.Flavor) (*stand, *mysqltest.Serve
 	s.replica.WaitForReplica(t, s.primary)
 	s.backUp(t)
 	target := mysqltest.New(t, flavor, mysqltest.Options{})
-	target.DB().SetMaxIdleConns(-1)
 	if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,6 @@ func TestKeptRunning(t *testing.T) {
 		s.primary.Write(t, 10)
 		s.setPrimary(t, s.primary)
 		s.replica = mysqltest.StartReplica(t, s.primary, mysqltest.Options{})
-		s.replica.DB().SetMaxIdleConns(-1)
 		d := dialectOf(t, s.replica)
 		for _, pause := range []string{"0", "0.3"} {
 			t.Run(pause, func(t *testing.T) {

@@ -81,7 +81,6 @@ func TestBackupPrimary(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
-		s.primary.DB().SetMaxIdleConns(-1)
 		before := stateOf(t, s.primary)
 		opts := s.backupOptions(t, s.primary)
 		_, err := mysqlbackup.Backup(t.Context(), opts)

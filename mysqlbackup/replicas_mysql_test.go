@@ -37,8 +37,6 @@ func TestReplicaWithoutGTIDs(t *testing.T) {
 	b := newBench(t)
 	primary := mysqltest.Start(t, replication.MySQL, withoutGTIDs())
 	replica := mysqltest.Start(t, replication.MySQL, withoutGTIDs())
-	primary.DB().SetMaxIdleConns(-1)
-	replica.DB().SetMaxIdleConns(-1)
 	byFile(t, replica, primary)
 	b.setPrimary(t, primary)
 	primary.Write(t, 10)

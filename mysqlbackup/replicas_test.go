@@ -118,7 +118,6 @@ func (b *bench) mustBackUp(t testing.TB, opts mysqlbackup.BackupOptions) *mysqlb
 func (b *bench) mustRestore(t testing.TB, flavor replication.Flavor, options mysqltest.Options) *mysqltest.Server {
 	t.Helper()
 	target := mysqltest.New(t, flavor, options)
-	target.DB().SetMaxIdleConns(-1)
 	if _, err := mysqlbackup.Restore(t.Context(), b.restoreOptions(t, target)); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +141,6 @@ func TestReplicaOfTwo(t *testing.T) {
 		}
 		one, two := sources[0], sources[1]
 		replica := mysqltest.Start(t, flavor, mysqltest.Options{})
-		replica.DB().SetMaxIdleConns(-1)
 		follow(t, replica, sourceOf(one, "one"))
 		follow(t, replica, sourceOf(two, "two"))
 		b.setPrimary(t, one)
@@ -200,7 +198,6 @@ func TestReplicaStopped(t *testing.T) {
 		b := newBench(t)
 		primary := mysqltest.Start(t, flavor, mysqltest.Options{})
 		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{Cnf: []string{"replicate-ignore-db=junk"}})
-		replica.DB().SetMaxIdleConns(-1)
 		b.setPrimary(t, primary)
 		d := dialectOf(t, replica)
 		prefix := map[replication.Flavor]string{replication.MySQL: "CHANGE REPLICATION SOURCE TO SOURCE", replication.MariaDB: "CHANGE MASTER TO MASTER"}[flavor]
@@ -305,7 +302,6 @@ func TestReplicaWithoutBinlog(t *testing.T) {
 		b := newBench(t)
 		primary := mysqltest.Start(t, flavor, mysqltest.Options{})
 		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{Cnf: []string{"skip-log-bin"}})
-		replica.DB().SetMaxIdleConns(-1)
 		b.setPrimary(t, primary)
 		stop := primary.Writing(t)
 		opts := b.backupOptions(t, replica)

@@ -58,7 +58,6 @@ func TestRestoreKinds(t *testing.T) {
 		s.primary.Write(t, 5)
 		logs := t.TempDir()
 		target := mysqltest.New(t, flavor, mysqltest.Options{Cnf: []string{"log-bin=" + logs + "/bin/log", "relay-log=" + logs + "/relay/log"}})
-		target.DB().SetMaxIdleConns(-1)
 		restore := func(t *testing.T, change func(*mysqlbackup.RestoreOptions)) *mysqlbackup.RestoreResult {
 			t.Helper()
 			opts := s.restoreOptions(t, target)
@@ -196,7 +195,6 @@ func TestRestoreInterrupted(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.restoreOptions(t, target)
 		for _, test := range restoreSteps() {
 			_, err := mysqlbackup.Restore(s.interruptAt(t, test.step), opts)
@@ -228,7 +226,6 @@ func TestRestoreKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		run := childRun{Restore: true, Server: target}
 		for _, test := range restoreSteps() {
 			run.DieAt = test.step
@@ -266,7 +263,6 @@ func TestStartWhileMarked(t *testing.T) {
 		for name, cnf := range map[string][]string{"inside": nil, "redo log outside": {"innodb-log-group-home-dir=" + t.TempDir()}} {
 			t.Run(name, func(t *testing.T) {
 				target := mysqltest.New(t, flavor, mysqltest.Options{Cnf: cnf})
-				target.DB().SetMaxIdleConns(-1)
 				run := childRun{Restore: true, Server: target}
 				for _, run.DieAt = range []mysqlbackup.Step{
 					mysqlbackup.StepFiles, mysqlbackup.StepSync, mysqlbackup.StepFenced, mysqlbackup.StepSeed, mysqlbackup.StepUnmark,
@@ -328,7 +324,6 @@ func TestRestoreRebooted(t *testing.T) {
 		for _, boots := range []bool{false, true} {
 			t.Run(fmt.Sprintf("boot starts the server %t", boots), func(t *testing.T) {
 				target := mysqltest.New(t, flavor, mysqltest.Options{})
-				target.DB().SetMaxIdleConns(-1)
 				run := childRun{Restore: true, Server: target}
 				for _, test := range restoreSteps() {
 					run.DieAt = test.step
@@ -391,7 +386,6 @@ func TestRestoreServerKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.restoreOptions(t, target)
 		for _, test := range []struct {
 			step  mysqlbackup.Step
@@ -430,7 +424,6 @@ func TestGoOn(t *testing.T) {
 		first := s.backUp(t)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		s.killed(t, childRun{Restore: true, Server: target, DieAt: mysqlbackup.StepStart})
 		for name, change := range map[string]func(*mysqlbackup.RestoreOptions){
 			"another backup": func(o *mysqlbackup.RestoreOptions) { o.Backup = &first.Manifest.Name },

@@ -150,7 +150,6 @@ func newStand(t *testing.T, flavor replication.Flavor) *stand {
 func newReplica(t *testing.T, primary *mysqltest.Server) *mysqltest.Server {
 	t.Helper()
 	replica := mysqltest.StartReplica(t, primary, mysqltest.Options{})
-	replica.DB().SetMaxIdleConns(-1) // MySQL waits two seconds for idle clients when it stops
 	if replica.Flavor == replication.MariaDB {
 		replica.Exec(t, "SET GLOBAL rpl_semi_sync_slave_enabled = 1", "SET GLOBAL event_scheduler = 1",
 			"SET GLOBAL innodb_fast_shutdown = 2", "SET GLOBAL read_only = 1")

@@ -77,7 +77,6 @@ func TestStartup(t *testing.T) {
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.startupOptions(t, target, mysqlbackup.ModeSeeded)
 
 		// Nobody can say that there is no backup: nothing is said but that.
@@ -123,7 +122,6 @@ func TestStartupKilled(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		t.Run("then exit", func(t *testing.T) {
 			run := childRun{Startup: true, Server: target, Mode: mysqlbackup.ModeSeeded}
 			for _, test := range restoreSteps() {
@@ -182,7 +180,6 @@ func TestStartupCompletes(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.startupOptions(t, target, mysqlbackup.ModeSeeded)
 		s.startUp(t, opts, mysqlbackup.StartupRestored)
 		redo := "ib_logfile0"
@@ -211,7 +208,6 @@ func TestStartupOlder(t *testing.T) {
 		s := newStand(t, flavor)
 		first := s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.startupOptions(t, target, mysqlbackup.ModeSeeded)
 		for _, damage := range []func(t testing.TB, path string){flipMiddle, truncate} {
 			s.primary.Write(t, 200)
@@ -312,7 +308,6 @@ func TestStartupErrant(t *testing.T) {
 		s.replica.Exec(t, "CREATE DATABASE errant", "SET GLOBAL read_only = 1")
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		result := s.startUp(t, s.startupOptions(t, target, mysqlbackup.ModeReplica), mysqlbackup.StartupRestored)
 		if got := result.Restore.Manifest.Name; got != first.Manifest.Name {
 			t.Errorf("restored %s, want %s", got, first.Manifest.Name)
@@ -328,7 +323,6 @@ func TestStartupWaits(t *testing.T) {
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		opts := s.startupOptions(t, target, mysqlbackup.ModeSeeded)
 		opts.Wait = 2 * time.Second
 		started := time.Now()
@@ -382,7 +376,6 @@ func TestStartupConfigures(t *testing.T) {
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		config := s.startupOptions(t, target, mysqlbackup.ModeSeeded)
 		opts := config
 		opts.Restore.Server = mysqlbackup.Instance{}
@@ -456,7 +449,6 @@ func TestStartupLeftFence(t *testing.T) {
 		s := newStand(t, flavor)
 		s.backUp(t)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		target.DB().SetMaxIdleConns(-1)
 		s.killed(t, childRun{Startup: true, Server: target, Mode: mysqlbackup.ModeSeeded, DieAt: mysqlbackup.StepSeed})
 		foreign := exec.CommandContext(t.Context(), target.Program, "--defaults-file="+target.DefaultsFile)
 		if err := foreign.Start(); err != nil {

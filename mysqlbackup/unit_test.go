@@ -60,7 +60,6 @@ func TestUnit(t *testing.T) {
 		b := newBench(t)
 		primary := mysqltest.Start(t, flavor, mysqltest.Options{})
 		replica := mysqltest.StartReplica(t, primary, mysqltest.Options{})
-		replica.DB().SetMaxIdleConns(-1)
 		b.setPrimary(t, primary)
 		calls := fakeSystemctl(t, replica)
 		opts := b.backupOptions(t, replica)

@@ -34,7 +34,7 @@ func TestPurgedAgainstMariaDB(t *testing.T) {
 	primary := mysqltest.Start(t, replication.MariaDB, mysqltest.Options{})
 	primary.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (i INT PRIMARY KEY)", "SET gtid_domain_id = 7", "INSERT INTO d.t VALUES (1)", "INSERT INTO d.t VALUES (2)")
 	purgeLogs(t, primary)
-	primary.Exec(t, "INSERT INTO d.t VALUES (3)", "SET gtid_domain_id = 9", "INSERT INTO d.t VALUES (4)")
+	primary.Exec(t, "SET gtid_domain_id = 7", "INSERT INTO d.t VALUES (3)", "SET gtid_domain_id = 9", "INSERT INTO d.t VALUES (4)")
 	d := serverDialect(t, primary)
 	state := replication.PrimaryState{Position: position(t, "mariadb:"+primary.Value(t, d.PrimaryGTIDs))}
 	state.Position.BinlogState = mariaDB(t, primary.Value(t, "SELECT @@GLOBAL.gtid_binlog_state"))

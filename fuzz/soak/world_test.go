@@ -289,7 +289,6 @@ defaults-file: %[11]s
 func (s *shard) newHost(alias string, server *mysqltest.Server) *host {
 	t, dir := s.world.t, filepath.Join(s.world.dir, alias)
 	t.Helper()
-	server.DB().SetMaxIdleConns(-1) // MySQL waits two seconds for idle clients when it stops
 	for _, name := range []string{"cache", "state", "scratch"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)

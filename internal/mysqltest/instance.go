@@ -204,13 +204,6 @@ func (s *Server) ready(ctx context.Context) error {
 	})
 }
 
-// stop closes the idle connections first: a server waits two seconds for them.
-func (s *Server) stop() error {
-	s.db.SetMaxIdleConns(0)
-	defer s.db.SetMaxIdleConns(2)
-	return endAll(s.DefaultsFile, unix.SIGTERM)
-}
-
 // kill also cleans the folder for temporary files as a boot does: a server that
 // dies while its applier tries that folder (check_temp_dir in MySQL's
 // rpl_replica.cc) leaves a file SQL_LOAD-… there, and no applier starts as long

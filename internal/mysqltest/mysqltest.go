@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shardseed/shardseed/replication"
 )
 
@@ -135,7 +137,7 @@ func (s *Server) Ready(tb testing.TB) {
 // It does nothing when the server does not run.
 func (s *Server) Stop(tb testing.TB) {
 	tb.Helper()
-	if err := s.stop(); err != nil {
+	if err := endAll(s.DefaultsFile, unix.SIGTERM); err != nil {
 		tb.Fatalf("mysqltest: stop %s: %v", s.DefaultsFile, err)
 	}
 }
