@@ -87,6 +87,7 @@ build_tools() {
 
 umask 022
 mkdir -p "$out"
+out=$(cd "$out" && pwd -P)
 exec 9>"$out/.lock"
 flock 9
 recipe="recipe $(cat "$0" "$(dirname "$0")/servers.sh" | sha256sum | cut -c1-64) in $out"

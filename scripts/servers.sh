@@ -10,7 +10,9 @@
 # Dependencies are resolved against an empty package status, libc included, so
 # that the programs run on any machine: through the loader unpacked with them.
 #
-# A stamp is written last. A run that finds it does nothing but print it.
+# A stamp is written last. A run that finds it does nothing but print it. It
+# holds for the folder that it names: the programs are run by absolute paths. A
+# link to another tree's .servers leads to that tree's programs, as they are.
 set -euo pipefail
 
 MYSQL_SUITE=sid
@@ -231,6 +233,7 @@ build() {
 
 umask 022
 mkdir -p "$out"
+out=$(cd "$out" && pwd -P)
 exec 9>"$out/.lock"
 flock 9
 recipe="recipe $(sha256sum <"$0" | cut -c1-64) in $out"
