@@ -99,7 +99,7 @@ func startServers(env *testscript.Env, flavor replication.Flavor) error {
 	env.Setenv("REPLICA", replica.DefaultsFile)
 	env.Setenv("REPLICA_ADDRESS", replica.Address)
 	env.Setenv("TARGET", target.DefaultsFile)
-	env.Setenv("MYSQLD", target.Program)
+	env.Setenv("MY_CNF", target.DefaultsFile)
 	env.Setenv("TARGET_DATA", target.Datadir)
 	env.Setenv("REPLICA_DIR", replica.Dir)
 	env.Setenv("MYSQLD", replica.Program)
@@ -267,29 +267,32 @@ func awaitServer(ts *testscript.TestScript, _ bool, args []string) {
 	srv.Ready(tb)
 }
 
-// writeDocumented is "document NAME FILE": it writes the block of
-// docs/startup.md that follows the comment "test: NAME", with the paths of
-// the test in place of those of a host.
+// writeDocumented is "document DOCUMENT NAME FILE": it writes the block of the
+// document that follows the comment "test: NAME", with the paths of the test in
+// place of those of a host; that of my.cnf is in MY_CNF.
 func writeDocumented(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: document NAME FILE")
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: document DOCUMENT NAME FILE")
 	}
-	text, err := os.ReadFile("../docs/startup.md")
+	text, err := os.ReadFile(filepath.Join(ts.Getenv("DOCS"), args[0]))
 	ts.Check(err)
-	_, rest, found := strings.Cut(string(text), "<!-- test: "+args[0]+" -->\n```")
+	_, rest, found := strings.Cut(string(text), "<!-- test: "+args[1]+" -->\n```")
 	_, rest, _ = strings.Cut(rest, "\n")
 	block, _, closed := strings.Cut(rest, "\n```\n")
 	if !found || !closed {
-		ts.Fatalf("docs/startup.md has no block %q", args[0])
+		ts.Fatalf("%s has no block %q", args[0], args[1])
 	}
 	primary, _ := server(ts, "primary")
 	work := ts.Getenv("WORK")
 	paths := strings.NewReplacer(
-		"/etc/shardseed.yaml", work+"/shardseed.yaml", "/etc/shardseed/admin", primary.PasswordFile, "/etc/shardseed/repl", primary.ReplPasswordFile,
-		"/etc/mysql/my.cnf", ts.Getenv("TARGET"), "/usr/sbin/mysqld", primary.Program, "/usr/bin/shardseed", "shardseed",
-		"/var/lib/shardseed", work+"/state", ": /backups\n", ": "+work+"/root\n",
+		"/etc/shardseed/shardseed.yaml", work+"/shardseed.yaml",
+		"/etc/shardseed/admin", primary.PasswordFile, "/etc/shardseed/password", primary.PasswordFile,
+		"/etc/shardseed/repl", primary.ReplPasswordFile,
+		"/etc/mysql/my.cnf", ts.Getenv("MY_CNF"), "/usr/sbin/mysqld", primary.Program, "/usr/bin/shardseed", "shardseed",
+		"/var/lib/shardseed", work+"/state", "/backups\n", work+"/root\n", "/srv/drill", ts.Getenv("SCRATCH"),
+		"db1:3306", primary.Address, "2026-11-23.043115.zone1-0000000101", "$(cat newest)",
 	)
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(paths.Replace(block+"\n")), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(paths.Replace(block+"\n")), 0o600))
 }
 
 // killAndEmpty is "reset SERVER": it is killed and its data removed.
