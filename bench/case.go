@@ -166,7 +166,7 @@ func (c *indexCase) plan(ctx context.Context) error {
 	}
 	var m *index.Memory
 	err = c.time("seconds", func() (err error) {
-		m, err = index.OfPacksIn(ctx, c.dir, repo, ids)
+		m, err = index.OfPacks(ctx, c.dir, repo, ids)
 		return err
 	})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/shardseed/shardseed/cas"
 )
 
-// OfBackup is [OfPacksIn] for backups whose records name these packs. Only if one
+// OfBackup is [OfPacks] for backups whose records name these packs. Only if one
 // of them is gone, cannot be read, or was given up, are the directories of all
 // other packs read too: the chunks may have been stored again, or moved. What
 // cannot be read is no error then; chunks that are nowhere are not found.

@@ -26,12 +26,7 @@ type Memory struct {
 	lostCount int // of these
 }
 
-// OfPacks is [OfPacksIn] with the system's folder for temporary files.
-func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
-	return OfPacksIn(ctx, "", repo, ids)
-}
-
-// OfPacksIn reads the directories of the packs with these IDs, and no others, in
+// OfPacks reads the directories of the packs with these IDs, and no others, in
 // parallel. A directory that cannot be read is an error that names the pack.
 // Packs that garbage collection or check have given up count as present: for a
 // restore, what can be read is welcome.
@@ -39,7 +34,7 @@ func OfPacks(ctx context.Context, repo Source, ids []cas.ID) (*Memory, error) {
 // More than 128 Ki chunks go into a file without a name in the folder; if that
 // is empty or takes no file, in the system's; if that does not either, they stay
 // in memory, 64 bytes each.
-func OfPacksIn(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
+func OfPacks(ctx context.Context, dir string, repo Source, ids []cas.ID) (*Memory, error) {
 	m := &Memory{}
 	bad := func(id cas.ID, err error) error { return fmt.Errorf("index pack %s: %w", id.Short(), err) }
 	if err := m.add(ctx, repo, newScratch(dir), distinct(ids), bad); err != nil {

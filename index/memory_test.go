@@ -146,7 +146,7 @@ func TestMemoryLarge(t *testing.T) {
 	const packs, frames = 5, batchFrames/4 + 7
 	repo := newRepository(manyPacks(packs, frames)...)
 	ids, _ := repo.PackIDs(t.Context())
-	m, err := OfPacksIn(t.Context(), t.TempDir(), repo, slices.Concat(ids, ids))
+	m, err := OfPacks(t.Context(), t.TempDir(), repo, slices.Concat(ids, ids))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,22 +202,22 @@ func TestOfPacksErrors(t *testing.T) {
 	bad := pack(7).ID
 	repo.failing[bad] = &cas.CorruptError{Pack: bad, Reason: "cut"}
 	ids, _ := repo.PackIDs(t.Context())
-	if _, err := OfPacks(t.Context(), repo, ids); !errors.Is(err, cas.ErrCorrupt) || !strings.Contains(err.Error(), bad.Short()) {
+	if _, err := OfPacks(t.Context(), "", repo, ids); !errors.Is(err, cas.ErrCorrupt) || !strings.Contains(err.Error(), bad.Short()) {
 		t.Errorf("got %v, want the pack named", err)
 	}
-	if _, err := OfPacks(t.Context(), repo, []cas.ID{pack(99).ID}); !errors.Is(err, cas.ErrNotFound) {
+	if _, err := OfPacks(t.Context(), "", repo, []cas.ID{pack(99).ID}); !errors.Is(err, cas.ErrNotFound) {
 		t.Errorf("a pack that is not there: got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := OfPacks(ctx, repo, ids); !errors.Is(err, context.Canceled) {
+	if _, err := OfPacks(ctx, "", repo, ids); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
-	if m, err := OfPacks(t.Context(), repo, nil); err != nil || m.Stats() != (Stats{}) {
+	if m, err := OfPacks(t.Context(), "", repo, nil); err != nil || m.Stats() != (Stats{}) {
 		t.Errorf("no packs: got %+v, %v", m.Stats(), err)
 	}
 	repo.kill(pack(1).ID) // for a restore that does not count
-	if _, err := OfPacks(t.Context(), repo, []cas.ID{pack(1).ID}); err != nil {
+	if _, err := OfPacks(t.Context(), "", repo, []cas.ID{pack(1).ID}); err != nil {
 		t.Error(err)
 	}
 }
@@ -245,7 +245,7 @@ func TestMemoryGoesBad(t *testing.T) {
 	for _, size := range []int64{0, blockSize / 2} {
 		repo := newRepository(manyPacks(2, batchFrames)...)
 		ids, _ := repo.PackIDs(t.Context())
-		m, err := OfPacksIn(t.Context(), t.TempDir(), repo, ids)
+		m, err := OfPacks(t.Context(), t.TempDir(), repo, ids)
 		if err != nil {
 			t.Fatal(err)
 		}

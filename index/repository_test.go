@@ -128,7 +128,7 @@ func TestRealRepository(t *testing.T) {
 	if got := len(third.Relied()); got != 3 {
 		t.Errorf("the third backup relies on %d packs, want 3", got)
 	}
-	m, err := index.OfPacks(t.Context(), s.repo, third.Relied())
+	m, err := index.OfPacks(t.Context(), "", s.repo, third.Relied())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -232,7 +232,7 @@ func inMemory(t testing.TB, repo *repository) *Memory {
 		t.Fatal(err)
 	}
 	ids = slices.DeleteFunc(ids, func(id cas.ID) bool { _, dead := repo.dead[id]; return dead })
-	m, err := OfPacks(t.Context(), repo, ids)
+	m, err := OfPacks(t.Context(), "", repo, ids)
 	if err != nil {
 		t.Fatal(err)
 	}

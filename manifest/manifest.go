@@ -149,10 +149,9 @@ type MarkKind string
 // The marks of this version. Readers take others too, for they may come from
 // a newer program.
 const (
-	MarkBadPages             MarkKind = "bad-pages"               // pages failed their check and were copied as they are
-	MarkPositionNotRechecked MarkKind = "position-not-rechecked"  // the position could not be read again after the copy
-	MarkServerDidNotRestart  MarkKind = "server-did-not-restart"  // the server did not come back after the copy
-	MarkCleanStopNotProved   MarkKind = "clean-stop-not-provable" // the files do not tell; recovery may have to run
+	MarkBadPages             MarkKind = "bad-pages"              // pages failed their check and were copied as they are
+	MarkPositionNotRechecked MarkKind = "position-not-rechecked" // the position could not be read again after the copy
+	MarkServerDidNotRestart  MarkKind = "server-did-not-restart" // the server did not come back after the copy
 )
 
 // Mark is one thing that is wrong with a backup.
