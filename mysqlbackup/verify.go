@@ -84,10 +84,11 @@ type drillRun struct {
 // right until the server was to catch up.
 func Verify(ctx context.Context, opts VerifyOptions) (_ *VerifyResult, err error) {
 	d := &drillRun{opts: opts, begun: opts.Now()}
+	defer func() { err = errors.Join(err, d.closeStore()) }()
+	defer d.unpin(ctx)
 	if err := d.preflight(ctx); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.reader.Close()) }()
 	result := &VerifyResult{Drill: &d.record}
 	defer func() { err = errors.Join(err, d.cleanUp(ctx, result)) }()
 	if err := d.drill(ctx); err != nil {
@@ -142,7 +143,7 @@ func (d *drillRun) preflight(ctx context.Context) error {
 		return explainCorrupt(err)
 	}
 	if err := d.prepare(ctx); err != nil {
-		return errors.Join(err, d.reader.Close(), d.cleanUp(ctx, nil))
+		return errors.Join(err, d.cleanUp(ctx, nil))
 	}
 	return nil
 }

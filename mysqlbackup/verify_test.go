@@ -61,6 +61,21 @@ func (b *bench) checkSwept(t testing.TB) {
 	}
 }
 
+// checkReaders verifies that every reader of a backup has said that it has ended:
+// prune would wait for the others.
+func (b *bench) checkReaders(t testing.TB) {
+	t.Helper()
+	signs, err := filepath.Glob(filepath.Join(b.root, "readers", "*", "*", "*.0000000001"))
+	if err != nil || len(signs) == 0 {
+		t.Errorf("readers of backups: %v, %v", signs, err)
+	}
+	for _, sign := range signs {
+		if _, err := os.Stat(strings.TrimSuffix(sign, "0000000001") + "end"); err != nil {
+			t.Errorf("a reader has not ended: %v", err)
+		}
+	}
+}
+
 // drillServers returns the processes that were started in the scratch folder.
 func (b *bench) drillServers(t testing.TB) []string {
 	t.Helper()
@@ -114,6 +129,7 @@ func TestVerify(t *testing.T) {
 			t.Errorf("caught up: %+v", c)
 		}
 		s.checkSwept(t)
+		s.checkReaders(t)
 		s.checkLastDrill(t, backup.Manifest.Key(), result.Drill)
 		checkReplica(t, s.replica, s.primary)
 	})
@@ -385,6 +401,7 @@ func TestVerifyInterrupted(t *testing.T) {
 				t.Errorf("canceled at %s: %+v, %v", step, result, err)
 			}
 			s.checkSwept(t)
+			s.checkReaders(t)
 		}
 		if d, err := mysqlbackup.LastDrill(t.Context(), s.repo, backup.Manifest.Key()); d != nil || err != nil {
 			t.Errorf("a drill that was canceled has left %+v, %v", d, err)
