@@ -3,6 +3,7 @@ package mysqlbackup
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/manifest"
@@ -19,6 +20,9 @@ func Prune(ctx context.Context, repo *cas.Repository, opts cas.PruneOptions) (*c
 // walkRecord visits the chunks that the backup with this record needs.
 func walkRecord(ctx context.Context, key cas.Key, record []byte, reader *cas.Reader, visit func(cas.ID, bool) (bool, error)) error {
 	m, err := manifest.Decode(record)
+	if err == nil && m.Key() != key { // what the right one needs is not known
+		err = fmt.Errorf("it is the record of %s", m.Key())
+	}
 	var newer *manifest.VersionError
 	if err != nil && !errors.As(err, &newer) {
 		err = &cas.CorruptError{Name: "manifests/" + string(key), Reason: err.Error()}
