@@ -232,9 +232,10 @@ func (a *assembler) run(ctx context.Context, writes []*fileWrite) error {
 	return err
 }
 
-// explainCorrupt says what to do about a damaged repository.
+// explainCorrupt says what to do about a damaged repository: err is of chunks.
 func explainCorrupt(err error) error {
-	if !errors.Is(err, cas.ErrCorrupt) && !errors.Is(err, cas.ErrNotFound) {
+	err = damaged(err)
+	if !errors.Is(err, cas.ErrCorrupt) {
 		return err
 	}
 	err = hint.Wrap(err, "or restore another backup with --backup, and take a new one")

@@ -369,8 +369,8 @@ func TestRestoreMissingChunk(t *testing.T) {
 	}}
 	a := &assembler{target: place, reader: reader, workers: 8, progress: &quiet{}}
 	err := a.writeFiles(t.Context(), files)
-	if !errors.Is(err, cas.ErrNotFound) || len(hint.Of(err)) != 2 {
-		t.Errorf("error %v with hints %v, want what is missing and two hints", err, hint.Of(err))
+	if !errors.Is(err, cas.ErrNotFound) || !errors.Is(err, cas.ErrCorrupt) || len(hint.Of(err)) != 2 {
+		t.Errorf("error %v with hints %v, want damage, what is missing and two hints", err, hint.Of(err))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

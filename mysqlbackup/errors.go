@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/shardseed/shardseed/cas"
 	"github.com/shardseed/shardseed/internal/hint"
 )
 
@@ -65,6 +66,23 @@ func refusal(err error) error {
 func isOfSystem(err error) bool {
 	var errno syscall.Errno
 	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+}
+
+// damaged makes damage of an error of chunks that are in no pack: the repository
+// lacks what a backup needs.
+func damaged(err error) error {
+	if errors.Is(err, cas.ErrNotFound) {
+		return as(cas.ErrCorrupt, err)
+	}
+	return err
+}
+
+// damagedStore is damaged, with the next command for who does not restore.
+func damagedStore(err error) error {
+	if err = damaged(err); errors.Is(err, cas.ErrCorrupt) {
+		return hint.Wrap(err, "run \"shardseed check\" to see all that is damaged")
+	}
+	return err
 }
 
 func refuse(format string, args ...any) error {

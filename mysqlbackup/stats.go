@@ -79,7 +79,7 @@ func Stats(ctx context.Context, repo *cas.Repository, backups []*manifest.Manife
 		m.backup++
 		m.one = Usage{Plain: backup.Totals.Plain}
 		if err := walk.Backup(ctx, m.reader, backup, m); err != nil {
-			return nil, Usage{}, fmt.Errorf("measure backup %s: %w", backup.Key(), err)
+			return nil, Usage{}, damagedStore(fmt.Errorf("measure backup %s: %w", backup.Key(), err))
 		}
 		m.all.Plain += m.one.Plain
 		each = append(each, m.one)

@@ -24,5 +24,6 @@ func ReadFiles(ctx context.Context, repo *cas.Repository, m *manifest.Manifest) 
 	}
 	reader := repo.NewReader(chunks)
 	defer func() { err = errors.Join(err, reader.Close(), chunks.Close()) }()
-	return walk.Files(ctx, reader, m.Files)
+	files, err := walk.Files(ctx, reader, m.Files)
+	return files, damagedStore(err)
 }

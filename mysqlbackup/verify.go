@@ -140,7 +140,7 @@ func (d *drillRun) preflight(ctx context.Context) error {
 	}
 	d.restoreRun = d.restoreRunOf(m)
 	if err := d.openFiles(ctx); err != nil {
-		return explainCorrupt(err)
+		return err
 	}
 	if err := d.prepare(ctx); err != nil {
 		return errors.Join(err, d.cleanUp(ctx, nil))
