@@ -210,10 +210,8 @@ func (r *run) object(name, reason string) {
 func (r *run) walkAll(ctx context.Context) error {
 	r.visited = newBits(r.catalog.frames())
 	for _, b := range r.backups {
-		var newer *manifest.VersionError
-		var newerObject *cas.VersionError
 		switch {
-		case errors.As(b.Err, &newer) || errors.As(b.Err, &newerObject):
+		case isNewer(b.Err):
 			r.summary.Errors = append(r.summary.Errors, b.Err)
 			continue
 		case errors.Is(b.Err, cas.ErrCorrupt):

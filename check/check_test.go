@@ -326,7 +326,7 @@ func TestLastVerified(t *testing.T) {
 	s := history(t)
 	want := func(n int, verified, failed bool) {
 		t.Helper()
-		last, problems, err := check.LastVerified(t.Context(), s.repo)
+		last, problems, err := check.LastVerified(t.Context(), s.repo, "commerce/0")
 		if err != nil || len(problems) != 0 {
 			t.Fatal(problems, err)
 		}
@@ -345,18 +345,81 @@ func TestLastVerified(t *testing.T) {
 	want(2, false, true)
 	s.repair(t, false)
 	want(0, true, false)
-	want(1, false, false) // what was salvaged has not been read yet
+	want(1, false, true) // the rest was salvaged, that frame is lost
+	s.check(t, true)
+	want(1, false, true)
+	s.backup(t, "commerce/0", s.files[1]) // stores it anew
+	want(1, false, true)
 	s.check(t, true)
 	want(1, true, false)
+	want(3, true, false)
 	if err := s.repo.RecordVerified(t.Context(), []cas.Verified{{Pack: s.own(t, 0, cas.KindData).ID, Good: true, Time: s.now.AddDate(-30, 0, 0)}}); err != nil {
 		t.Fatal(err)
 	}
-	last, _, err := check.LastVerified(t.Context(), s.repo)
+	last, _, err := check.LastVerified(t.Context(), s.repo, "commerce/0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := last.Of(s.made[0]); got.Time == nil || got.Time.Year() == s.now.Year()-30 {
 		t.Errorf("what was read last, by a clock that is behind, counts as oldest: %v", got.Time)
+	}
+}
+
+// A backup whose pack is gone is not verified, though all packs are that are left.
+func TestLastVerifiedMissing(t *testing.T) {
+	s := history(t)
+	pack := s.own(t, 1, cas.KindData)
+	data := s.backend.Bytes(name(pack.ID))
+	s.check(t, true)
+	s.backend.Drop(name(pack.ID))
+	want := func(n int, verified bool) {
+		t.Helper()
+		last, problems, err := check.LastVerified(t.Context(), s.repo, "commerce/0")
+		if err != nil || len(problems) != 0 {
+			t.Fatal(problems, err)
+		}
+		if got := last.Of(s.made[n]); (got.Time != nil) != verified || got.Failed == verified {
+			t.Errorf("backup %d: got %+v, want verified %v", n, got, verified)
+		}
+	}
+	for _, read := range []bool{false, true} {
+		s.check(t, read)
+		want(0, true)
+		want(1, false)
+		want(2, false)
+	}
+	s.repair(t, false)
+	want(1, false)
+	s.backend.Overwrite(name(pack.ID), data) // it is back
+	s.check(t, false)
+	want(1, true)
+}
+
+// A verdict that cannot be read is told, and written anew.
+func TestDamagedVerdict(t *testing.T) {
+	s := history(t)
+	pack := s.own(t, 2, cas.KindData)
+	s.backend.Drop(name(pack.ID))
+	s.check(t, false)
+	blob := "values/checks/" + string(s.made[2].Key()) + "/0000000001"
+	s.flip(blob, 40)
+	problems := func() int {
+		_, problems, err := check.LastVerified(t.Context(), s.repo, "commerce/0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(problems)
+	}
+	if got := problems(); got != 1 {
+		t.Errorf("%d problems, want 1", got)
+	}
+	s.check(t, false)
+	if got := problems(); got != 0 {
+		t.Errorf("%d problems after another check", got)
+	}
+	last, _, err := check.LastVerified(t.Context(), s.repo, "commerce/0")
+	if err != nil || !last.Of(s.made[2]).Failed {
+		t.Errorf("got %+v, %v", last, err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 func (r *run) mapDamage(ctx context.Context) error {
 	lacking := r.lost || r.catalog.anyLacking(restorable)
 	clean := newBits(r.catalog.frames())
+	damaged := map[cas.Key]bool{}
 	for _, b := range r.backups {
 		m := &mapper{run: r, clean: clean, tables: map[string]struct{}{}, found: Backup{
 			Keyspace: b.Key.Keyspace(), Shard: b.Key.ShardName(), Name: b.Key.Name(), Tables: []string{},
@@ -37,8 +38,10 @@ func (r *run) mapDamage(ctx context.Context) error {
 			r.summary.Damaged++
 			m.found.Tables = append(m.found.Tables, slices.Sorted(maps.Keys(m.tables))...)
 			r.Findings.Backup(m.found)
+			damaged[b.Key] = true
 		}
 	}
+	r.noteVerdicts(ctx, damaged)
 	return nil
 }
 

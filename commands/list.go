@@ -49,7 +49,7 @@ func (r *run) list(c *cli.Context) error {
 	if len(entries) == 0 {
 		return r.listNothing(c.Context, "list", repo, shard)
 	}
-	last, err := r.lastVerified(c.Context, repo)
+	last, err := r.lastVerified(c.Context, repo, shard)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,8 @@ func (r *run) listNothing(ctx context.Context, verb string, repo *cas.Repository
 }
 
 // lastVerified reads when backups were last verified.
-func (r *run) lastVerified(ctx context.Context, repo *cas.Repository) (*check.Last, error) {
-	last, problems, err := check.LastVerified(ctx, repo)
+func (r *run) lastVerified(ctx context.Context, repo *cas.Repository, shard shardName) (*check.Last, error) {
+	last, problems, err := check.LastVerified(ctx, repo, shard.String())
 	for _, problem := range problems {
 		r.out.Warn(problem.Error())
 	}

@@ -49,7 +49,7 @@ func (r *run) show(c *cli.Context) error {
 	if m == nil {
 		return e.Err
 	}
-	last, err := r.lastVerified(c.Context, repo)
+	last, err := r.lastVerified(c.Context, repo, shard)
 	if err != nil {
 		return err
 	}
