@@ -41,6 +41,9 @@ func (r *run) mapDamage(ctx context.Context) error {
 			damaged[b.Key] = true
 		}
 	}
+	if err := r.Repo.Confirm(ctx); err != nil {
+		return err
+	}
 	r.noteVerdicts(ctx, damaged)
 	return nil
 }

@@ -31,10 +31,7 @@ func (r *run) report(ctx context.Context) error {
 			r.summary.Unreferenced++
 		}
 	}
-	if err := r.mapDamage(ctx); err != nil {
-		return err
-	}
-	return r.Repo.Confirm(ctx)
+	return r.mapDamage(ctx)
 }
 
 func (r *run) sumUp() {
