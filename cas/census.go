@@ -5,22 +5,21 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
-	"slices"
+
+	"github.com/shardseed/shardseed/internal/sorted"
 )
 
-// census is what the packs of a repository hold, in 48 bytes for each frame: 0.8
-// GB for 1 TiB of unique chunks of 64 KiB. Of IDs it keeps the first half; 128
-// bits of a hash do not meet by accident. Not safe for concurrent use, but for
-// what says so.
+// census is what the packs of a repository hold, in 32 bytes for each frame and 16
+// more for a delta: 0.6 GB for 1 TiB of unique chunks of 64 KiB. Of IDs it keeps the
+// first half; 128 bits of a hash do not meet by accident. Not safe for concurrent
+// use, but for what says so.
 type census struct {
 	packs   []censusPack
 	ordinal map[ID]uint32 // of a pack
-	buckets [1 << bucketBits][]entry
-	dirty   bool // entries are not in order
+	entries *sorted.Table[entry]
+	bases   sorted.List[shortID] // of deltas; the first is no delta's
+	dirty   bool                 // entries are not in order
 }
-
-// bucketBits is how many bits of an ID choose its bucket.
-const bucketBits = 12
 
 // tier says how gladly garbage collection keeps a chunk in a pack.
 type tier uint8
@@ -55,26 +54,52 @@ func short(id ID) shortID { return shortID(id[:16]) }
 
 // entry is a frame. What is said of a chunk stands in its first entry.
 type entry struct {
-	id, base shortID // base: zero unless it is a delta
-	pack     uint32
-	size     uint32 // of the frame with its header, bytes
-	depth    uint8
-	chosen   bool // it is the copy that is kept
+	id    [15]byte // second byte of the chunk's ID and on: the first says in which bucket it is
+	depth uint8
+	pack  uint32
+	size  uint32 // of the frame with its header, bytes
+	base  uint32 // number in census.bases; 0 unless it is a delta
 
-	// Of the chunk:
+	// Of the chunk, but for what of marks is of the copy:
 	best  [tiers]uint8 // least depth, plus 1, of a copy that can be decoded from packs up to the tier; 0: none
 	marks uint8
-	users uint8 // chosen deltas that have the chunk as base: one in a doomed pack counts one, any other two; at most 2
 }
 
-// The marks of a chunk.
+// The marks of a chunk, and of a copy.
 const (
 	markNeeded uint8 = 1 << tiers // a backup needs it; the lower bits: it is needed from that tier
 	markWalked uint8 = 1 << (tiers + 1)
 	markTiers  uint8 = 1<<tiers - 1
+
+	// Chosen deltas that have the chunk as base: one in a doomed pack, or any other
+	// and more.
+	markOneUser uint8 = 1 << (tiers + 2)
+	markUsers   uint8 = 1 << (tiers + 3)
+
+	markChosen uint8 = 1 << (tiers + 4) // of a copy: it is the one that is kept
+	ofChunk          = ^markChosen
 )
 
-func newCensus() *census { return &census{ordinal: map[ID]uint32{}} }
+func (e *entry) chosen() bool { return e.marks&markChosen != 0 }
+
+func newCensus() *census {
+	c := &census{ordinal: map[ID]uint32{}, entries: sorted.NewTable(sorted.Key[entry]{
+		Prefix: (*entry).prefix,
+		Same:   func(a, b *entry) bool { return a.id == b.id },
+		Order:  compareEntries,
+	})}
+	c.bases.Add(shortID{})
+	return c
+}
+
+func (e *entry) prefix() uint64 { return binary.BigEndian.Uint64(e.id[:]) }
+
+func compareEntries(a, b entry) int {
+	return cmp.Or(bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.depth, b.depth), cmp.Compare(a.pack, b.pack), cmp.Compare(a.size, b.size))
+}
+
+// baseOf returns the ID of a delta's base; zero if it is no delta.
+func (c *census) baseOf(e *entry) shortID { return *c.bases.At(e.base) }
 
 // reserve gives a pack that is not known its number. It does not count yet.
 func (c *census) reserve(id ID) {
@@ -93,19 +118,15 @@ func (c *census) add(pack *Pack) error {
 			return fmt.Errorf("pack %s: frame of %d bytes", pack.ID.Short(), f.Size())
 		}
 		p.all += f.Size()
-		e := entry{id: short(f.ID), pack: number, size: uint32(f.Size()), depth: f.Depth}
+		e := entry{id: [15]byte(f.ID[1:]), pack: number, size: uint32(f.Size()), depth: f.Depth}
 		if f.Codec == CodecDelta {
-			e.base = short(f.Base)
+			e.base = uint32(c.bases.Len())
+			c.bases.Add(short(f.Base))
 		}
-		b := c.bucket(e.id)
-		*b = append(*b, e)
+		c.entries.Add(f.ID[0], e)
 	}
 	c.dirty = true
 	return nil
-}
-
-func (c *census) bucket(id shortID) *[]entry {
-	return &c.buckets[binary.BigEndian.Uint16(id[:])>>(16-bucketBits)]
 }
 
 // sort puts the entries of a chunk next to each other, and what was said of the
@@ -115,51 +136,33 @@ func (c *census) sort() {
 		return
 	}
 	c.dirty = false
-	for i := range c.buckets {
-		slices.SortFunc(c.buckets[i], func(a, b entry) int {
-			return cmp.Or(bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.depth, b.depth), cmp.Compare(a.pack, b.pack), cmp.Compare(a.size, b.size))
-		})
-	}
-	c.each(func(copies []entry) {
+	c.entries.Sort()
+	for copies := range c.entries.Groups() {
 		for i := 1; i < len(copies); i++ {
-			if e := &copies[i]; e.marks != 0 || e.users != 0 || e.best != ([tiers]uint8{}) { // it was the first
-				copies[0].marks, copies[0].users, copies[0].best = e.marks, e.users, e.best
-				e.marks, e.users, e.best = 0, 0, [tiers]uint8{}
+			if e := &copies[i]; e.marks&ofChunk != 0 || e.best != ([tiers]uint8{}) { // it was the first
+				copies[0].marks = copies[0].marks&markChosen | e.marks&ofChunk
+				copies[0].best = e.best
+				e.marks, e.best = e.marks&markChosen, [tiers]uint8{}
 			}
 		}
-	})
-}
-
-// each calls fn with all copies of each chunk.
-func (c *census) each(fn func(copies []entry)) {
-	for i := range c.buckets {
-		rest := c.buckets[i]
-		for len(rest) > 0 {
-			n := copiesAt(rest)
-			fn(rest[:n])
-			rest = rest[n:]
-		}
 	}
-}
-
-// copiesAt returns how many of the entries are of the first one's chunk.
-func copiesAt(entries []entry) int {
-	n := 1
-	for n < len(entries) && entries[n].id == entries[0].id {
-		n++
-	}
-	return n
 }
 
 // find returns all copies of a chunk, none if there is none. The entries are
 // sorted. Safe for concurrent use.
 func (c *census) find(id shortID) []entry {
-	b := *c.bucket(id)
-	at, found := slices.BinarySearchFunc(b, id, func(e entry, id shortID) int { return bytes.Compare(e.id[:], id[:]) })
-	if !found {
-		return nil
+	alike := c.entries.Find(id[0], binary.BigEndian.Uint64(id[1:]))
+	for first := range alike {
+		if alike[first].id != [15]byte(id[1:]) {
+			continue
+		}
+		end := first + 1
+		for end < len(alike) && alike[end].id == alike[first].id {
+			end++
+		}
+		return alike[first:end]
 	}
-	return b[at : at+copiesAt(b[at:])]
+	return nil
 }
 
 // resolve finds for each chunk and tier the copy of the least depth that can be
@@ -167,15 +170,17 @@ func (c *census) find(id shortID) []entry {
 // of a depth below d can: so one pass for each depth, from 0 up, finds them all.
 func (c *census) resolve() {
 	c.sort()
-	c.each(func(copies []entry) { copies[0].best = [tiers]uint8{} })
+	for copies := range c.entries.Groups() {
+		copies[0].best = [tiers]uint8{}
+	}
 	for depth := uint8(0); depth <= MaxDepth; depth++ {
-		c.each(func(copies []entry) {
+		for copies := range c.entries.Groups() {
 			for i := range copies {
 				if copies[i].depth == depth {
 					c.resolveCopy(&copies[0], &copies[i])
 				}
 			}
-		})
+		}
 	}
 }
 
@@ -193,10 +198,10 @@ func (c *census) decodable(e *entry, t tier) bool {
 	if c.packs[e.pack].tier > t {
 		return false
 	}
-	if e.base == (shortID{}) {
+	if e.base == 0 {
 		return e.depth == 0
 	}
-	base := c.find(e.base)
+	base := c.find(c.baseOf(e))
 	return base != nil && base[0].best[t] > 0 && base[0].best[t] <= e.depth
 }
 
@@ -222,7 +227,9 @@ func (c *census) walk(id ID) (again bool) {
 // unwalk takes back what walk was told: of a walk that failed nobody knows how
 // far below its nodes it came.
 func (c *census) unwalk() {
-	c.each(func(copies []entry) { copies[0].marks &^= markWalked })
+	for copies := range c.entries.Groups() {
+		copies[0].marks &^= markWalked
+	}
 }
 
 // choose chooses the copies that are kept: of each chunk that a backup needs
@@ -236,12 +243,11 @@ func (c *census) choose() {
 		p := &c.packs[i]
 		p.live, p.used, p.wanted, p.twice = 0, 0, 0, 0
 	}
-	c.each(func(copies []entry) {
+	for copies := range c.entries.Groups() {
 		first := &copies[0]
-		first.marks &^= markTiers
-		first.users = 0
+		first.marks &^= markTiers | markOneUser | markUsers
 		for i := range copies {
-			copies[i].chosen = false
+			copies[i].marks &^= markChosen
 			if first.marks&markNeeded != 0 {
 				c.packs[copies[i].pack].live += int64(copies[i].size)
 			}
@@ -252,25 +258,27 @@ func (c *census) choose() {
 				break
 			}
 		}
-	})
-	for depth := MaxDepth; depth >= 0; depth-- {
-		c.each(func(copies []entry) { c.chooseAt(copies, uint8(depth)) })
 	}
-	c.each(func(copies []entry) {
+	for depth := MaxDepth; depth >= 0; depth-- {
+		for copies := range c.entries.Groups() {
+			c.chooseAt(copies, uint8(depth))
+		}
+	}
+	for copies := range c.entries.Groups() {
 		for i := range copies {
 			switch e := &copies[i]; {
-			case e.chosen && copies[0].isWanted():
+			case e.chosen() && copies[0].isWanted():
 				c.packs[e.pack].wanted += int64(e.size)
-			case !e.chosen && copies[0].isKept():
+			case !e.chosen() && copies[0].isKept():
 				c.packs[e.pack].twice += int64(e.size)
 			}
 		}
-	})
+	}
 }
 
 // isWanted tells of the first entry of a chunk whether it is needed but for the
 // sake of a single delta, which will be repacked.
-func (e *entry) isWanted() bool { return e.marks&markNeeded != 0 || e.users > 1 }
+func (e *entry) isWanted() bool { return e.marks&(markNeeded|markUsers) != 0 }
 
 // isKept tells of the first entry of a chunk whether a copy of it is kept.
 func (e *entry) isKept() bool { return e.marks&(markNeeded|markTiers) != 0 }
@@ -283,21 +291,26 @@ func (c *census) chooseAt(copies []entry, depth uint8) {
 			continue
 		}
 		e := c.pick(copies, t)
-		if !e.chosen {
-			e.chosen = true
+		if !e.chosen() {
+			e.marks |= markChosen
 			c.packs[e.pack].used += int64(e.size)
 			if depth > 0 {
-				base := &c.find(e.base)[0]
-				base.users++
-				if base.users > 1 || c.packs[e.pack].tier != tierDoomed {
-					base.users = 2
-				}
+				c.use(&c.find(c.baseOf(e))[0], e)
 			}
 		}
 		if depth > 0 {
-			c.find(e.base)[0].marks |= 1 << t
+			c.find(c.baseOf(e))[0].marks |= 1 << t
 		}
 	}
+}
+
+// use counts a chosen delta as a user of its base, given as the first entry of the
+// chunk.
+func (c *census) use(base, delta *entry) {
+	if base.marks&markOneUser != 0 || c.packs[delta.pack].tier != tierDoomed {
+		base.marks |= markUsers
+	}
+	base.marks |= markOneUser
 }
 
 // pick returns the copy that is taken at a tier: one that is chosen already, else
@@ -310,7 +323,7 @@ func (c *census) pick(copies []entry, t tier) *entry {
 		if e.depth+1 != copies[0].best[t] || !c.decodable(e, t) {
 			continue
 		}
-		if best == nil || !best.chosen && (e.chosen || c.share(e.pack) > c.share(best.pack)) {
+		if best == nil || !best.chosen() && (e.chosen() || c.share(e.pack) > c.share(best.pack)) {
 			best = e
 		}
 	}

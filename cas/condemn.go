@@ -297,7 +297,7 @@ func (c *copier) pack(ctx context.Context, number uint32) error {
 func (c *census) entryOf(pack uint32, f *Frame) *entry {
 	copies := c.find(short(f.ID))
 	for i := range copies {
-		if e := &copies[i]; e.pack == pack && e.depth == f.Depth && int64(e.size) == f.Size() && e.base == short(f.Base) {
+		if e := &copies[i]; e.pack == pack && e.depth == f.Depth && int64(e.size) == f.Size() && c.baseOf(e) == short(f.Base) {
 			return e
 		}
 	}
@@ -306,7 +306,7 @@ func (c *census) entryOf(pack uint32, f *Frame) *entry {
 
 func (c *census) isChosen(pack uint32, f *Frame) bool {
 	e := c.entryOf(pack, f)
-	return e != nil && e.chosen
+	return e != nil && e.chosen()
 }
 
 // copy stores one chunk again: as it is, unless it is a delta whose base nobody
@@ -552,13 +552,13 @@ func (p *pruner) readMore(ctx context.Context) error {
 
 // checkNeeded makes sure that all that is needed can be had.
 func (c *census) checkNeeded() error {
-	var lost error
-	c.each(func(copies []entry) {
-		if copies[0].marks&markNeeded != 0 && copies[0].best[tierDamaged] == 0 && lost == nil {
-			lost = fmt.Errorf("chunk %x: %w", copies[0].id[:4], &CorruptError{Name: "packs", Reason: "its last copy has gone while packs were collected"})
+	for copies := range c.entries.Groups() {
+		if copies[0].marks&markNeeded != 0 && copies[0].best[tierDamaged] == 0 {
+			pack := c.packs[copies[0].pack].id
+			return fmt.Errorf("a chunk of pack %s: %w", pack.Short(), &CorruptError{Name: "packs", Reason: "its last copy has gone while packs were collected"})
 		}
-	})
-	return lost
+	}
+	return nil
 }
 
 // sweep deletes the packs that final lists name, and signs of life that have

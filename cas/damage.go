@@ -92,12 +92,15 @@ func readPackHeader(blob BlobReader) (packHeader, error) {
 	return h, nil
 }
 
-// Inspect reads and checks both ends of a pack; it reads no frame. The pack is nil
-// if its directory cannot be read. With a pack, the error says what is wrong with
-// its header: damaged, of another kind than the directory says, or of another
-// repository. Errors are those of Pack.
-func (r *Repository) Inspect(ctx context.Context, id ID) (*Pack, error) {
-	return r.pack(ctx, id, r.checkHeader)
+// InspectAll reads and checks both ends of packs, so many at a time, and calls fn
+// with what comes of each: one call at a time, in any order. It reads no frame, and
+// the directory's are fn's only until it returns. The pack is nil if its directory
+// cannot be read. With a pack, the error says what is wrong with its header: damaged,
+// of another kind than the directory says, or of another repository. Errors are those
+// of Pack. The first error of fn, or the context's, ends it.
+func (r *Repository) InspectAll(ctx context.Context, ids []ID, workers int, fn func(id ID, pack *Pack, err error) error) error {
+	d := &directoryReader{repo: r, check: r.checkHeader, use: fn}
+	return d.readAll(ctx, ids, workers)
 }
 
 func (r *Repository) checkHeader(blob BlobReader, pack *Pack) error {

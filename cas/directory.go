@@ -78,7 +78,7 @@ func (d *directories) frame(e *entry, id ID) (Frame, error) {
 	}
 	at, found := slices.BinarySearchFunc(dir.frames, id, func(f Frame, id ID) int { return f.ID.Compare(id) })
 	for ; found && at < len(dir.frames) && dir.frames[at].ID == id; at++ {
-		if f := dir.frames[at]; f.Depth == e.depth && f.Size() == int64(e.size) && short(f.Base) == e.base {
+		if f := dir.frames[at]; f.Depth == e.depth && f.Size() == int64(e.size) && short(f.Base) == d.census.baseOf(e) {
 			return f, nil
 		}
 	}

@@ -1,6 +1,10 @@
 package cas
 
-import "encoding/binary"
+import (
+	"context"
+	"encoding/binary"
+	"slices"
+)
 
 // What tests of package cas_test need of the inside.
 
@@ -57,4 +61,21 @@ func (w *Writer) Remembered() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.own)
+}
+
+// Inspect is InspectAll of one pack.
+func (r *Repository) Inspect(ctx context.Context, id ID) (*Pack, error) {
+	var pack *Pack
+	var problem error
+	err := r.InspectAll(ctx, []ID{id}, 1, func(_ ID, found *Pack, err error) error {
+		if problem = err; found != nil {
+			found.Frames = slices.Clone(found.Frames)
+		}
+		pack = found
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pack, problem
 }

@@ -212,10 +212,10 @@ func parseEntry(buf []byte) (Frame, error) {
 	return f, f.validate()
 }
 
-// parseTable reads the footer's plain table; frames lie in order, apart from
-// each other and before end.
-func parseTable(table []byte, end int64) ([]Frame, error) {
-	frames := make([]Frame, 0, len(table)/entrySize)
+// parseTable reads the footer's plain table into frames, which is grown if needed;
+// they lie in order, apart from each other and before end.
+func parseTable(frames []Frame, table []byte, end int64) ([]Frame, error) {
+	frames = slices.Grow(frames[:0], len(table)/entrySize)
 	next := int64(packHeaderSize)
 	for entry := range slices.Chunk(table, entrySize) {
 		n := len(frames)
@@ -234,39 +234,62 @@ func parseTable(table []byte, end int64) ([]Frame, error) {
 
 // readPack reads and checks the end of a pack; the frames are not touched.
 func readPack(blob BlobReader, id ID, decoders *decoders) (*Pack, error) {
-	size := blob.Size()
-	if size < packHeaderSize+trailerSize {
-		return nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, want at least %d", size, packHeaderSize+trailerSize)}
-	}
-	if size > maxPackSize {
-		return nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", size, maxPackSize)}
-	}
-	tail := make([]byte, min(size, tailRead))
-	if err := readPart(blob, id, tail, size-int64(len(tail))); err != nil {
-		return nil, err
-	}
-	t, err := parseTrailer(tail[len(tail)-trailerSize:], size)
-	if err != nil {
-		return nil, packError(id, err)
-	}
-	footer, err := readFooter(blob, id, t, tail)
+	t, footer, err := new(endBuffers).read(blob, id)
 	if err != nil {
 		return nil, err
 	}
-	frames, err := parseFooter(t, footer, decoders)
-	if err != nil {
-		return nil, packError(id, err)
-	}
-	return &Pack{ID: id, Kind: t.kind, Size: size, Frames: frames}, nil
+	return new(tableBuffers).parse(blob, id, t, footer, decoders)
 }
 
-// readFooter returns the footer as stored, from the tail if it is all there.
-func readFooter(blob BlobReader, id ID, t packTrailer, tail []byte) ([]byte, error) {
-	if inTail := len(tail) - trailerSize; int(t.footerSize) <= inTail {
-		return tail[inTail-int(t.footerSize) : inTail], nil
+// endBuffers are what the end of a pack is read into.
+type endBuffers struct{ tail, footer []byte }
+
+// read returns the trailer of a pack, and the footer as stored.
+func (b *endBuffers) read(blob BlobReader, id ID) (t packTrailer, footer []byte, err error) {
+	size := blob.Size()
+	if size < packHeaderSize+trailerSize {
+		return packTrailer{}, nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, want at least %d", size, packHeaderSize+trailerSize)}
 	}
-	footer := make([]byte, t.footerSize) // not longer than the file: see validate
-	return footer, readPart(blob, id, footer, t.footerStart)
+	if size > maxPackSize {
+		return packTrailer{}, nil, &CorruptError{Pack: id, Reason: fmt.Sprintf("%d bytes long, at most %d are allowed", size, maxPackSize)}
+	}
+	b.tail = sized(b.tail, int(min(size, tailRead)))
+	if err := readPart(blob, id, b.tail, size-int64(len(b.tail))); err != nil {
+		return packTrailer{}, nil, err
+	}
+	if t, err = parseTrailer(b.tail[len(b.tail)-trailerSize:], size); err != nil {
+		return packTrailer{}, nil, packError(id, err)
+	}
+	if inTail := len(b.tail) - trailerSize; int(t.footerSize) <= inTail {
+		return t, b.tail[inTail-int(t.footerSize) : inTail], nil
+	}
+	b.footer = sized(b.footer, int(t.footerSize)) // not longer than the file: see validate
+	return t, b.footer, readPart(blob, id, b.footer, t.footerStart)
+}
+
+// tableBuffers are what a footer is decoded into.
+type tableBuffers struct {
+	table  []byte
+	frames []Frame
+}
+
+// parse returns the pack of a footer. Its frames are in the buffers.
+func (b *tableBuffers) parse(blob BlobReader, id ID, t packTrailer, footer []byte, decoders *decoders) (*Pack, error) {
+	if err := b.parseFooter(t, footer, decoders); err != nil {
+		return nil, packError(id, err)
+	}
+	return &Pack{ID: id, Kind: t.kind, Size: blob.Size(), Frames: b.frames}, nil
+}
+
+func (b *tableBuffers) parseFooter(t packTrailer, footer []byte, decoders *decoders) (err error) {
+	if got := Sum(footer); got != t.footerHash {
+		return fmt.Errorf("footer hashes to %s, its trailer says %s", got.Short(), t.footerHash.Short())
+	}
+	if b.table, err = decoders.unzip(b.table, footer, int(t.plainSize)); err != nil {
+		return fmt.Errorf("footer: %w", err)
+	}
+	b.frames, err = parseTable(b.frames, b.table, t.footerStart)
+	return err
 }
 
 // readPart fills buf with what lies at offset within a pack. It is damage if the
@@ -277,17 +300,6 @@ func readPart(blob BlobReader, id ID, buf []byte, offset int64) error {
 		return &CorruptError{Pack: id, Reason: fmt.Sprintf("it has become shorter while it was read: bytes %d to %d are not there", offset, offset+int64(len(buf)))}
 	}
 	return err
-}
-
-func parseFooter(t packTrailer, footer []byte, decoders *decoders) ([]Frame, error) {
-	if got := Sum(footer); got != t.footerHash {
-		return nil, fmt.Errorf("footer hashes to %s, its trailer says %s", got.Short(), t.footerHash.Short())
-	}
-	table, err := decoders.unzip(nil, footer, int(t.plainSize))
-	if err != nil {
-		return nil, fmt.Errorf("footer: %w", err)
-	}
-	return parseTable(table, t.footerStart)
 }
 
 // packError makes what a parser said an error about the pack.
@@ -334,19 +346,19 @@ func (r *Repository) PackIDs(ctx context.Context) ([]ID, error) {
 // Pack reads and checks the directory of a pack; it reads no frame. It returns
 // ErrNotFound, a *CorruptError or a *VersionError.
 func (r *Repository) Pack(ctx context.Context, id ID) (*Pack, error) {
-	return r.pack(ctx, id, func(BlobReader, *Pack) error { return nil })
+	return r.openPack(ctx, id, func(blob BlobReader) (*Pack, error) { return readPack(blob, id, r.decoders) })
 }
 
-// pack reads the directory of a pack and lets check look at the open pack.
-func (r *Repository) pack(ctx context.Context, id ID, check func(BlobReader, *Pack) error) (pack *Pack, err error) {
+// openPack calls read with the open pack. If that returns no pack, the directory
+// could not be read.
+func (r *Repository) openPack(ctx context.Context, id ID, read func(BlobReader) (*Pack, error)) (pack *Pack, err error) {
 	blob, err := r.backend.Open(ctx, packName(id))
 	if err != nil {
 		return nil, fmt.Errorf("open pack %s: %w", id.Short(), err)
 	}
 	defer func() { err = errors.Join(err, blob.Close()) }()
-	pack, err = readPack(blob, id, r.decoders)
-	if err != nil {
-		return nil, fmt.Errorf("read pack directory: %w", err)
+	if pack, err = read(blob); pack == nil {
+		err = fmt.Errorf("read pack directory: %w", err)
 	}
-	return pack, check(blob, pack)
+	return pack, err
 }

@@ -238,7 +238,7 @@ func FuzzFooter(f *testing.F) {
 		f.Add(table, int64(1<<20))
 	}
 	f.Fuzz(func(t *testing.T, table []byte, end int64) {
-		frames, err := parseTable(table[:len(table)/entrySize*entrySize], end)
+		frames, err := parseTable(nil, table[:len(table)/entrySize*entrySize], end)
 		if err != nil {
 			return
 		}

@@ -389,29 +389,24 @@ func (p *pruner) load(ctx context.Context, stored []ID) error {
 			fresh = append(fresh, id)
 		}
 	}
-	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(p.Workers)
-	var mu sync.Mutex // guards the census and stored
-	for _, id := range fresh {
-		group.Go(func() error {
-			pack, err := p.readPack(running, id)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if pack == nil {
-				p.stored[id] = false
-				return nil
-			}
-			return p.census.add(pack)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	d := &directoryReader{repo: p.repo, use: func(id ID, pack *Pack, err error) error { return p.take(ctx, id, pack, err) }}
+	if err := d.readAll(ctx, fresh, p.Workers); err != nil {
 		return err
 	}
 	p.assign()
 	return nil
+}
+
+// take takes a pack into the census, once its directory has been read.
+func (p *pruner) take(ctx context.Context, id ID, pack *Pack, err error) error {
+	if pack, err = p.judgePack(ctx, id, pack, err); err != nil {
+		return err
+	}
+	if pack == nil {
+		p.stored[id] = false
+		return nil
+	}
+	return p.census.add(pack)
 }
 
 // isGone tells whether a pack counts as deleted already.
@@ -421,10 +416,9 @@ func (p *pruner) isGone(id ID) bool {
 	return final || later
 }
 
-// readPack reads the directory of a pack; nil if the pack is gone. Of a pack that
-// is marked as damaged nothing need be readable.
-func (p *pruner) readPack(ctx context.Context, id ID) (*Pack, error) {
-	pack, err := p.repo.Pack(ctx, id)
+// judgePack says what comes of reading a pack's directory; nil if the pack is gone. Of
+// a pack that is marked as damaged nothing need be readable.
+func (p *pruner) judgePack(ctx context.Context, id ID, pack *Pack, err error) (*Pack, error) {
 	switch _, marked := p.damaged[id]; {
 	case errors.Is(err, ErrNotFound):
 		return nil, nil //nolint:nilnil // another collection has deleted it; if it is missed, a walk says so

@@ -25,13 +25,23 @@ func (v *Verification) Good() bool { return v.Err == nil && len(v.Bad) == 0 }
 // verifyBuffer is how much of a pack is read at once, bytes.
 const verifyBuffer = 1 << 20
 
+// sequence returns a reader of in with a buffer that is used again.
+func (b *buffers) sequence(in io.Reader) *bufio.Reader {
+	if b.in == nil {
+		b.in = bufio.NewReaderSize(nil, verifyBuffer)
+	}
+	b.in.Reset(in)
+	return b.in
+}
+
 // Verify reads every byte of a pack, compares their hash with the pack's name, and
 // decodes and hashes every frame of the directory: deltas through their chains,
 // whose bases the locator finds. It goes on after a damaged frame. The pack may be
 // one that Scan returned. read is told of bytes before they are read, and may
 // wait. The error is the context's or read's.
 func (r *Reader) Verify(ctx context.Context, pack *Pack, read func(ctx context.Context, n int) error) (*Verification, error) {
-	v := &verifier{reader: r, pack: pack, read: read, found: &Verification{Bad: map[int]error{}}}
+	v := &verifier{reader: r, pack: pack, read: read, found: &Verification{Bad: map[int]error{}}, buffers: r.takeBuffers()}
+	defer r.giveBuffers(v.buffers)
 	if err := v.stream(ctx); err != nil {
 		if stop := v.stopped(ctx, err); stop != nil {
 			return nil, stop
@@ -50,10 +60,8 @@ type verifier struct {
 	pack    *Pack
 	read    func(ctx context.Context, n int) error // may be nil
 	found   *Verification
-	buffers buffers
-	stored  []byte // a frame as stored
-	content []byte // a frame decoded
-	readErr error  // of read
+	buffers *buffers
+	readErr error // of read
 }
 
 // stopped returns the error that ends the whole work, if err is or follows from
@@ -82,19 +90,20 @@ func (v *verifier) stream(ctx context.Context) (err error) {
 	hash := blake3.New()
 	section := io.NewSectionReader(blob, 0, blob.Size())
 	paced := &pacedReader{ctx: ctx, in: section, left: blob.Size(), v: v}
-	in := bufio.NewReaderSize(io.TeeReader(paced, hash), verifyBuffer)
+	in := v.buffers.sequence(io.TeeReader(paced, hash))
+	defer in.Reset(nil) // it is kept for the next pack
 	at := int64(0)
 	for n := range v.pack.Frames {
 		f := &v.pack.Frames[n]
 		if _, err := io.CopyN(io.Discard, in, f.Offset-at); err != nil {
 			return v.unreadable(ctx, n, err)
 		}
-		v.stored = sized(v.stored, int(f.Size()))
-		if _, err := io.ReadFull(in, v.stored); err != nil {
+		v.buffers.stored = sized(v.buffers.stored, int(f.Size()))
+		if _, err := io.ReadFull(in, v.buffers.stored); err != nil {
 			return v.unreadable(ctx, n, err)
 		}
 		at = f.end()
-		v.frame(n, v.stored)
+		v.frame(n, v.buffers.stored)
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return v.unreadable(ctx, len(v.pack.Frames), err)
@@ -139,12 +148,12 @@ func (v *verifier) unreadable(ctx context.Context, n int, cause error) error {
 	for ; n < len(v.pack.Frames); n++ {
 		f := &v.pack.Frames[n]
 		loc := Location{Pack: v.pack.ID, Frame: *f}
-		stored, err := v.reader.read(ctx, v.stored, loc, loc.Size())
+		stored, err := v.reader.read(ctx, v.buffers.stored, loc, loc.Size())
 		if err != nil {
 			v.bad(n, err)
 			continue
 		}
-		v.stored = stored
+		v.buffers.stored = stored
 		v.frame(n, stored)
 	}
 	if errors.Is(cause, io.EOF) || errors.Is(cause, io.ErrUnexpectedEOF) {
@@ -168,8 +177,8 @@ func (v *verifier) bad(n int, err error) {
 // frame decodes a frame; what stands alone is hashed too.
 func (v *verifier) frame(n int, stored []byte) {
 	loc := Location{Pack: v.pack.ID, Frame: v.pack.Frames[n]}
-	v.content = sized(v.content, maxDifference(int(loc.PlainSize)))
-	content, err := unpack(v.reader.repo.decoders, v.content, loc, stored)
+	v.buffers.scratch = sized(v.buffers.scratch, maxDifference(int(loc.PlainSize)))
+	content, err := unpack(v.reader.repo.decoders, v.buffers.scratch, loc, stored)
 	if err != nil {
 		v.bad(n, err)
 		return
@@ -219,7 +228,7 @@ func (v *verifier) base(f *Frame) (Chain, bool) {
 func (v *verifier) check(ctx context.Context, w *window, numbers []int) error {
 	defer w.clear()
 	w.plan()
-	_ = v.reader.combine(ctx, w, &v.buffers) // what it could not combine is no good
+	_ = v.reader.combine(ctx, w, v.buffers) // what it could not combine is no good
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

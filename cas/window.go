@@ -1,6 +1,7 @@
 package cas
 
 import (
+	"bufio"
 	"crypto/subtle"
 	"slices"
 )
@@ -29,9 +30,10 @@ type run struct {
 
 // buffers are what a window is decoded in. One goroutine at a time.
 type buffers struct {
-	plain   []byte // of all slots
-	stored  []byte // frames as read
-	scratch []byte // a frame decoded
+	plain   []byte        // of all slots
+	stored  []byte        // frames as read
+	scratch []byte        // a frame decoded
+	in      *bufio.Reader // for packs that are read as a whole; nil until there was one
 }
 
 // slot is one chunk of a window.

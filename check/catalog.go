@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/sorted"
 )
 
 // catalog knows the frames of all packs: 22 bytes for each, and 16 more for a
@@ -16,11 +18,19 @@ import (
 // chunk compares its whole ID.
 type catalog struct {
 	packs  []*packState
-	number map[cas.ID]int // of packs
-	keys   [256][]key     // by the first byte of the ID; sorted by seal
-	states []state        // by frame
-	plain  []uint32       // by frame: bytes
-	bases  []key          // of deltas: the base's ID, the delta's number; in order of that
+	number map[cas.ID]int      // of packs
+	keys   *sorted.Table[key]  // sorted by seal
+	states sorted.List[state]  // by frame
+	plain  sorted.List[uint32] // by frame: bytes
+	bases  sorted.List[key]    // of deltas: the base's ID, the delta's number; in order of that
+}
+
+func newCatalog() *catalog {
+	return &catalog{number: map[cas.ID]int{}, keys: sorted.NewTable(sorted.Key[key]{
+		Prefix: func(k *key) uint64 { return k.high },
+		Same:   func(a, b *key) bool { return a.high == b.high && a.low == b.low },
+		Order:  key.compare,
+	})}
 }
 
 // key is a part of a chunk's ID, and a frame.
@@ -34,12 +44,8 @@ func newKey(id cas.ID, frame uint32) key {
 	return key{binary.BigEndian.Uint64(id[:]), binary.BigEndian.Uint32(id[8:]), frame}
 }
 
-func (k key) compareID(other key) int {
-	return cmp.Or(cmp.Compare(k.high, other.high), cmp.Compare(k.low, other.low))
-}
-
 func (k key) compare(other key) int {
-	return cmp.Or(k.compareID(other), cmp.Compare(k.frame, other.frame))
+	return cmp.Or(cmp.Compare(k.high, other.high), cmp.Compare(k.low, other.low), cmp.Compare(k.frame, other.frame))
 }
 
 // state is what is known of a frame: its depth and flags. What is present can be
@@ -88,7 +94,20 @@ func (p *packState) allows() state {
 	return readable
 }
 
-func (c *catalog) frames() int { return len(c.states) }
+func (c *catalog) frames() int { return c.states.Len() }
+
+// state returns what is known of a frame.
+func (c *catalog) state(frame uint32) state { return *c.states.At(frame) }
+
+// set adds flags to what is known of a frame.
+func (c *catalog) set(frame uint32, flags state) { *c.states.At(frame) |= flags }
+
+// eachBase calls fn with the keys of all deltas' bases, in order of the deltas.
+func (c *catalog) eachBase(fn func(key)) {
+	for n := range c.bases.Len() {
+		fn(*c.bases.At(uint32(n)))
+	}
+}
 
 // add takes in a pack's frames.
 func (c *catalog) add(p *packState, frames []cas.Frame) error {
@@ -96,40 +115,38 @@ func (c *catalog) add(p *packState, frames []cas.Frame) error {
 		return fmt.Errorf("more than %d chunks", uint32(math.MaxUint32))
 	}
 	p.first, p.count = uint32(c.frames()), uint32(len(frames))
-	if c.number == nil {
-		c.number = map[cas.ID]int{}
-	}
 	c.number[p.id] = len(c.packs)
 	c.packs = append(c.packs, p)
 	for i := range frames {
 		f := &frames[i]
 		n := uint32(c.frames())
-		c.keys[f.ID[0]] = append(c.keys[f.ID[0]], newKey(f.ID, n))
-		c.states = append(c.states, state(f.Depth)&depthMask)
-		c.plain = append(c.plain, f.PlainSize)
+		c.keys.Add(f.ID[0], newKey(f.ID, n))
+		c.states.Add(state(f.Depth) & depthMask)
+		c.plain.Add(f.PlainSize)
 		if f.Codec == cas.CodecDelta {
-			c.bases = append(c.bases, newKey(f.Base, n))
+			c.bases.Add(newKey(f.Base, n))
 		}
 	}
 	return nil
 }
 
 // seal sorts what was added.
-func (c *catalog) seal() {
-	for i := range c.keys {
-		slices.SortFunc(c.keys[i], key.compare)
-	}
-}
+func (c *catalog) seal() { c.keys.Sort() }
 
 // copies returns the frames of a chunk.
 func (c *catalog) copies(k key) []key {
-	part := c.keys[k.high>>56]
-	first, _ := slices.BinarySearchFunc(part, k, key.compareID)
-	end := first
-	for end < len(part) && part[end].compareID(k) == 0 {
-		end++
+	alike := c.keys.Find(byte(k.high>>56), k.high)
+	for first := range alike {
+		if alike[first].low != k.low {
+			continue
+		}
+		end := first + 1
+		for end < len(alike) && alike[end].low == k.low {
+			end++
+		}
+		return alike[first:end]
 	}
-	return part[first:end]
+	return nil
 }
 
 // packOf returns the pack of a frame.
@@ -146,11 +163,11 @@ func (c *catalog) packOf(frame uint32) *packState {
 
 // base returns the key of a delta's base.
 func (c *catalog) base(frame uint32) (key, bool) {
-	n, found := slices.BinarySearchFunc(c.bases, frame, func(k key, frame uint32) int { return cmp.Compare(k.frame, frame) })
+	n, found := sort.Find(c.bases.Len(), func(n int) int { return cmp.Compare(frame, c.bases.At(uint32(n)).frame) })
 	if !found {
 		return key{}, false
 	}
-	return c.bases[n], true
+	return *c.bases.At(uint32(n)), true
 }
 
 // resolve works out which frames are present, restorable and readable, by the
@@ -158,8 +175,8 @@ func (c *catalog) base(frame uint32) (key, bool) {
 func (c *catalog) resolve() {
 	for _, p := range c.packs {
 		for n := p.first; n < p.first+p.count; n++ {
-			c.states[n] &^= present | restorable | readable
-			if c.states[n].depth() == 0 {
+			*c.states.At(n) &^= present | restorable | readable
+			if c.state(n).depth() == 0 {
 				c.allow(n, p.allows())
 			}
 		}
@@ -171,32 +188,32 @@ func (c *catalog) resolve() {
 
 func (c *catalog) resolveDepth(depth uint8) {
 	at := 0 // the pack of the delta
-	for _, delta := range c.bases {
+	c.eachBase(func(delta key) {
 		n := delta.frame
-		if c.states[n].depth() != depth {
-			continue
+		if c.state(n).depth() != depth {
+			return
 		}
 		for p := c.packs[at]; n >= p.first+p.count; p = c.packs[at] {
 			at++
 		}
 		var found state
 		for _, copy := range c.copies(delta) {
-			if s := c.states[copy.frame]; s.depth() < depth && c.plain[copy.frame] == c.plain[n] {
+			if s := c.state(copy.frame); s.depth() < depth && *c.plain.At(copy.frame) == *c.plain.At(n) {
 				found |= s
 			}
 		}
 		c.allow(n, c.packs[at].allows()&found)
-	}
+	})
 }
 
 // allow sets what can be done with a frame, unless it is bad.
 func (c *catalog) allow(n uint32, flags state) {
-	switch s := c.states[n]; {
+	switch s := c.state(n); {
 	case s&bad != 0:
 	case s&copied != 0:
-		c.states[n] |= present | restorable | readable
+		c.set(n, present|restorable|readable)
 	default:
-		c.states[n] |= flags
+		c.set(n, flags)
 	}
 }
 
@@ -204,7 +221,7 @@ func (c *catalog) allow(n uint32, flags state) {
 func (c *catalog) need(id cas.ID) bool {
 	copies := c.copies(newKey(id, 0))
 	for _, copy := range copies {
-		c.states[copy.frame] |= needed
+		c.set(copy.frame, needed)
 	}
 	return len(copies) > 0
 }
@@ -213,7 +230,7 @@ func (c *catalog) need(id cas.ID) bool {
 func (c *catalog) best(id cas.ID) state {
 	var best state
 	for _, copy := range c.copies(newKey(id, 0)) {
-		best |= c.states[copy.frame]
+		best |= c.state(copy.frame)
 	}
 	return best
 }
@@ -221,16 +238,13 @@ func (c *catalog) best(id cas.ID) state {
 // eachLacking calls fn for each chunk that is needed and of which no copy has the
 // flag, with its copies.
 func (c *catalog) eachLacking(flag state, fn func(copies []key)) {
-	for _, part := range c.keys {
-		for first := 0; first < len(part); {
-			end, all := first, state(0)
-			for ; end < len(part) && part[end].compareID(part[first]) == 0; end++ {
-				all |= c.states[part[end].frame]
-			}
-			if all&needed != 0 && all&flag == 0 {
-				fn(part[first:end])
-			}
-			first = end
+	for copies := range c.keys.Groups() {
+		all := state(0)
+		for _, copy := range copies {
+			all |= c.state(copy.frame)
+		}
+		if all&needed != 0 && all&flag == 0 {
+			fn(copies)
 		}
 	}
 }
@@ -245,24 +259,24 @@ func (c *catalog) anyLacking(flag state) bool {
 // needBases notes that the bases of needed deltas are needed too.
 func (c *catalog) needBases() {
 	for depth := uint8(cas.MaxDepth); depth > 0; depth-- {
-		for _, delta := range c.bases {
-			if s := c.states[delta.frame]; s.depth() != depth || s&needed == 0 {
-				continue
+		c.eachBase(func(delta key) {
+			if s := c.state(delta.frame); s.depth() != depth || s&needed == 0 {
+				return
 			}
 			for _, copy := range c.copies(delta) {
-				if c.states[copy.frame].depth() < depth {
-					c.states[copy.frame] |= needed
+				if c.state(copy.frame).depth() < depth {
+					c.set(copy.frame, needed)
 				}
 			}
-		}
+		})
 	}
 }
 
 // count returns how many frames of a pack have one of the flags.
 func (c *catalog) count(p *packState, flags state) int {
 	total := 0
-	for _, s := range c.states[p.first : p.first+p.count] {
-		if s&flags != 0 {
+	for n := p.first; n < p.first+p.count; n++ {
+		if c.state(n)&flags != 0 {
 			total++
 		}
 	}
@@ -273,7 +287,7 @@ func (c *catalog) count(p *packState, flags state) int {
 func (c *catalog) apply(p *packState, v *cas.Verification) {
 	p.verified = v
 	for n := range v.Bad {
-		c.states[p.first+uint32(n)] |= bad
+		c.set(p.first+uint32(n), bad)
 	}
 }
 
@@ -300,7 +314,7 @@ func (f frameSet) add(frame uint32) bool {
 // not seen.
 func (c *catalog) culprits(k key, below uint8, flag state, into map[cas.ID]struct{}, seen frameSet) {
 	for _, copy := range c.copies(k) {
-		s := c.states[copy.frame]
+		s := c.state(copy.frame)
 		if s.depth() >= below || s&flag != 0 || !seen.add(copy.frame) {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -30,7 +29,7 @@ type Options struct {
 // run is one run of a check.
 type run struct {
 	Options
-	catalog catalog
+	catalog *catalog
 	marks   cas.Marks
 	ledger  *cas.Ledger
 	backups []walk.Listed
@@ -38,7 +37,7 @@ type run struct {
 	lost    bool                // a chunk is in no pack, or a node cannot be read
 	missing map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
 	gone    []*packState        // that garbage collection has deleted while they were to be read
-	early   atomic.Bool         // packs were deleted before their directories were read
+	early   bool                // packs were deleted before their directories were read
 	summary Summary
 	visited bits // nodes that were walked through
 }
@@ -101,7 +100,7 @@ func (r *run) hasMoved(ctx context.Context) (bool, error) {
 	if r.summary.DamagedObjects > 0 {
 		return false, nil
 	}
-	if r.lost && r.early.Load() {
+	if r.lost && r.early {
 		return true, nil
 	}
 	r.catalog.needBases()
@@ -126,8 +125,8 @@ func (r *run) hasMoved(ctx context.Context) (bool, error) {
 
 // newRun reads the small objects and the directories of all packs.
 func newRun(ctx context.Context, opts Options) (*run, error) {
-	r := &run{Options: opts, missing: map[cas.ID]struct{}{}}
-	r.reader = r.Repo.NewReader(&locator{ctx: ctx, repo: r.Repo, catalog: &r.catalog, flag: readable})
+	r := &run{Options: opts, catalog: newCatalog(), missing: map[cas.ID]struct{}{}}
+	r.reader = r.Repo.NewReader(&locator{ctx: ctx, repo: r.Repo, catalog: r.catalog, flag: readable})
 	r.Progress.Step("records", "")
 	if err := r.readObjects(ctx); err != nil {
 		return nil, err

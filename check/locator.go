@@ -51,14 +51,14 @@ func (l *locator) LookupWithout(id cas.ID, below uint8, skip func(cas.Location) 
 func (l *locator) chain(id cas.ID, below uint8, skip func(cas.Location) bool, vain frameSet) cas.Chain {
 	copies := slices.Clone(l.catalog.copies(newKey(id, 0)))
 	slices.SortStableFunc(copies, func(a, b key) int {
-		x, y := l.catalog.states[a.frame], l.catalog.states[b.frame]
+		x, y := l.catalog.state(a.frame), l.catalog.state(b.frame)
 		if x&present != y&present {
 			return int(y&present) - int(x&present)
 		}
 		return int(x.depth()) - int(y.depth())
 	})
 	for _, copy := range copies {
-		s := l.catalog.states[copy.frame]
+		s := l.catalog.state(copy.frame)
 		if s.depth() >= below || s&l.flag == 0 || !vain.add(copy.frame) {
 			continue
 		}

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/shardseed/shardseed/cas"
 )
@@ -23,30 +20,19 @@ func (r *run) readPacks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	group, running := errgroup.WithContext(ctx)
-	group.SetLimit(packReaders)
-	var mu sync.Mutex // guards catalog and doubtful
 	var doubtful []*packState
-	for _, id := range ids {
-		group.Go(func() error {
-			pack, err := r.Repo.Inspect(running, id)
-			if running.Err() != nil {
-				return running.Err()
-			}
-			p, problem := r.newPack(id, pack, err)
-			if problem != nil || p == nil {
-				return problem
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if pack == nil {
-				doubtful = append(doubtful, p)
-				return nil
-			}
-			return r.catalog.add(p, pack.Frames)
-		})
-	}
-	if err := group.Wait(); err != nil {
+	err = r.Repo.InspectAll(ctx, ids, packReaders, func(id cas.ID, pack *cas.Pack, err error) error {
+		p, problem := r.newPack(id, pack, err)
+		if problem != nil || p == nil {
+			return problem
+		}
+		if pack == nil {
+			doubtful = append(doubtful, p)
+			return nil
+		}
+		return r.catalog.add(p, pack.Frames)
+	})
+	if err != nil {
 		return err
 	}
 	for _, p := range doubtful {
@@ -74,7 +60,7 @@ func (r *run) newPack(id cas.ID, pack *cas.Pack, err error) (*packState, error) 
 	case errors.As(err, &newer):
 		return nil, err
 	case errors.Is(err, cas.ErrNotFound):
-		r.early.Store(true)
+		r.early = true
 		return nil, nil
 	case !errors.Is(err, cas.ErrCorrupt):
 		p.problems = append(p.problems, Problem{KindRead, err.Error()})
@@ -203,9 +189,9 @@ func (r *run) doubt(copy key, into map[*packState]struct{}, seen frameSet) {
 	if !isDelta {
 		return
 	}
-	depth := r.catalog.states[copy.frame].depth()
+	depth := r.catalog.state(copy.frame).depth()
 	for _, below := range r.catalog.copies(base) {
-		if s := r.catalog.states[below.frame]; s.depth() < depth && s&present == 0 {
+		if s := r.catalog.state(below.frame); s.depth() < depth && s&present == 0 {
 			r.doubt(below, into, seen)
 		}
 	}

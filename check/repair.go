@@ -215,22 +215,18 @@ func (x *repair) salvage(ctx context.Context) (err error) {
 // items returns the frames of a depth that are to be copied: one of each chunk.
 func (x *repair) items(depth uint8) []item {
 	var items []item
-	for _, part := range x.catalog.keys {
-		for first := 0; first < len(part); {
-			end, all := first, state(0)
-			best := -1
-			for ; end < len(part) && part[end].compareID(part[first]) == 0; end++ {
-				s := x.catalog.states[part[end].frame]
-				all |= s
-				if s&readable != 0 && (best < 0 || s.depth() < x.catalog.states[part[best].frame].depth()) {
-					best = end
-				}
+	for copies := range x.catalog.keys.Groups() {
+		all, best, least := state(0), uint32(0), uint8(cas.AnyDepth)
+		for _, copy := range copies {
+			s := x.catalog.state(copy.frame)
+			all |= s
+			if s&readable != 0 && s.depth() < least {
+				best, least = copy.frame, s.depth()
 			}
-			if all&present == 0 && best >= 0 && x.catalog.states[part[best].frame].depth() == depth {
-				p := x.catalog.packOf(part[best].frame)
-				items = append(items, item{p, int(part[best].frame - p.first)})
-			}
-			first = end
+		}
+		if all&present == 0 && least == depth {
+			p := x.catalog.packOf(best)
+			items = append(items, item{p, int(best - p.first)})
 		}
 	}
 	slices.SortFunc(items, func(a, b item) int {
@@ -242,8 +238,8 @@ func (x *repair) items(depth uint8) []item {
 // unsaved counts the frames that cannot be read.
 func (x *repair) unsaved(p *packState) int {
 	total := 0
-	for _, s := range x.catalog.states[p.first : p.first+p.count] {
-		if s&readable == 0 {
+	for n := p.first; n < p.first+p.count; n++ {
+		if x.catalog.state(n)&readable == 0 {
 			total++
 		}
 	}
@@ -252,7 +248,7 @@ func (x *repair) unsaved(p *packState) int {
 
 // copyAll copies chunks.
 func (x *repair) copyAll(ctx context.Context, items []item) error {
-	source := &locator{ctx: ctx, repo: x.Repo, catalog: &x.catalog, flag: readable}
+	source := &locator{ctx: ctx, repo: x.Repo, catalog: x.catalog, flag: readable}
 	for len(items) > 0 {
 		end := 1
 		for end < len(items) && items[end].pack == items[0].pack && end < cas.NodeFanout {
@@ -289,13 +285,13 @@ func (x *repair) copySome(ctx context.Context, source *locator, items []item) er
 		}
 		if err != nil {
 			x.Progress.Warn(fmt.Sprintf("chunk %s is not salvaged: %v", f.ID.Short(), err))
-			x.catalog.states[it.pack.first+uint32(it.frame)] |= bad
+			x.catalog.set(it.pack.first+uint32(it.frame), bad)
 			continue
 		}
 		x.result.Salvaged++
 		x.result.Bytes += int64(f.PlainSize)
 		if x.opts.DryRun {
-			x.catalog.states[it.pack.first+uint32(it.frame)] |= copied
+			x.catalog.set(it.pack.first+uint32(it.frame), copied)
 			continue
 		}
 		if err := x.begin(ctx); err != nil {
@@ -313,7 +309,7 @@ func (x *repair) copySome(ctx context.Context, source *locator, items []item) er
 func (x *repair) miss(items []item) {
 	x.missed = true
 	for _, it := range items {
-		x.catalog.states[it.pack.first+uint32(it.frame)] |= bad
+		x.catalog.set(it.pack.first+uint32(it.frame), bad)
 	}
 }
 
@@ -338,7 +334,7 @@ func (x *repair) begin(ctx context.Context) error {
 			return err
 		}
 		x.silence = x.session.Live(ctx, cas.BeatEvery)
-		known := &locator{ctx: ctx, repo: x.Repo, catalog: &x.catalog, flag: present}
+		known := &locator{ctx: ctx, repo: x.Repo, catalog: x.catalog, flag: present}
 		x.writer = x.session.NewWriter(cas.WriterOptions{Known: known, Wait: x.Wait})
 		return nil
 	}

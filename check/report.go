@@ -26,8 +26,8 @@ func (r *run) report(ctx context.Context) error {
 		_, marked := r.marks.Damaged[id]
 		r.Findings.Pack(Pack{ID: id, Kinds: []Kind{KindMissing}, Reason: "it is not there", Marked: marked})
 	}
-	for _, s := range r.catalog.states {
-		if s&needed == 0 {
+	for n := range r.catalog.frames() {
+		if r.catalog.state(uint32(n))&needed == 0 {
 			r.summary.Unreferenced++
 		}
 	}

@@ -35,6 +35,7 @@ type repository struct {
 	t    testing.TB
 	root string
 	repo *cas.Repository
+	key  cas.Key // of the session that packs are of, and of the backup that is published
 }
 
 func newRepository(t testing.TB) *repository {
@@ -48,7 +49,7 @@ func newRepository(t testing.TB) *repository {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &repository{t, root, repo}
+	return &repository{t, root, repo, backupKey}
 }
 
 // write makes a file below the root, with what is above it.
@@ -119,7 +120,7 @@ func (f *frame) entry(offset int64) []byte {
 // pack stores frames and returns the pack's ID.
 func (r *repository) pack(kind byte, frames ...*frame) cas.ID {
 	r.t.Helper()
-	data := packHeader(r.repo, kind)
+	data := r.packHeader(kind)
 	var table []byte
 	for _, f := range frames {
 		table = append(table, f.entry(int64(len(data)))...)
@@ -156,12 +157,12 @@ func (r *repository) packOf(kind byte, data, table []byte, count uint32) cas.ID 
 
 func packName(id cas.ID) string { return fmt.Sprintf("packs/%s/%s", id.String()[:2], id) }
 
-func packHeader(repo *cas.Repository, kind byte) []byte {
-	uuid := repo.UUID()
+func (r *repository) packHeader(kind byte) []byte {
+	uuid := r.repo.UUID()
 	data := append([]byte("SSPACK\r\n\x01\x00"), kind, 0)
-	data = binary.LittleEndian.AppendUint16(data, uint16(len(backupKey)))
+	data = binary.LittleEndian.AppendUint16(data, uint16(len(r.key)))
 	data = append(append(data, 0, 0), uuid[:]...)
-	data = append(append(data, []byte(rand.Text() + rand.Text())[:32]...), backupKey...)
+	data = append(append(data, []byte(rand.Text() + rand.Text())[:32]...), r.key...)
 	return binary.LittleEndian.AppendUint32(data, crc(data))
 }
 
@@ -273,8 +274,8 @@ func (r *repository) publish(m *manifest.Manifest) {
 
 func (r *repository) publishText(data []byte) {
 	r.t.Helper()
-	r.object("sessions/"+backupKey, kindSession, nil)
-	r.object("manifests/"+backupKey, kindCommit, data)
+	r.object("sessions/"+string(r.key), kindSession, nil)
+	r.object("manifests/"+string(r.key), kindCommit, data)
 }
 
 // fileLine is a line of a list of files.

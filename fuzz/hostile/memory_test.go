@@ -160,14 +160,14 @@ func bombs() []bomb {
 		{name: "directories that claim 2^32 frames", build: func(r *repository) {
 			m := record(replication.MariaDB)
 			for _, count := range []uint32{1 << 20, 1<<32 - 1, 1 << 31, 65537} {
-				m.Packs = append(m.Packs, r.packOf(1, packHeader(r.repo, 1), make([]byte, 84), min(count, 1<<20)))
+				m.Packs = append(m.Packs, r.packOf(1, r.packHeader(1), make([]byte, 84), min(count, 1<<20)))
 			}
 			r.list(m, fileLine("a", 65536, cas.Sum([]byte("a")), ""))
 			r.publish(m)
 		}},
 		{name: "directory that unpacks to gigabytes", build: func(r *repository) {
 			m := record(replication.MariaDB)
-			m.Packs = append(m.Packs, r.packOf(1, packHeader(r.repo, 1), make([]byte, 512<<20), 60000))
+			m.Packs = append(m.Packs, r.packOf(1, r.packHeader(1), make([]byte, 512<<20), 60000))
 			r.list(m, fileLine("a", 65536, cas.Sum([]byte("a")), ""))
 			r.publish(m)
 		}},

@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -61,6 +62,8 @@ type host struct {
 	target *mysqltest.Server
 	umask  string
 	limit  int64 // bytes of memory, if not memoryLimit
+
+	patience time.Duration // if not timeLimit
 
 	inspect func(cmdline []byte) // is told of the arguments of all processes, again and again; may be nil
 }
@@ -190,7 +193,7 @@ func (h *host) watch(cmd *exec.Cmd, begun time.Time) (peak int64, late bool) {
 		case <-ticks.C:
 			peak = max(peak, highWater(cmd.Process.Pid))
 			h.inspectAll()
-			if !late && time.Since(begun) > timeLimit {
+			if !late && time.Since(begun) > cmp.Or(h.patience, timeLimit) {
 				late = true
 				_ = cmd.Process.Kill() // Wait tells
 			}

@@ -1,0 +1,163 @@
+// Package sorted keeps many millions of small values, in order and by key, in
+// hardly more memory than they take themselves. A slice that grows is copied again
+// and again, and what it leaves behind is memory until the runtime has collected it.
+// Here nothing moves while values are added, and sorting uses the same memory again.
+package sorted
+
+import (
+	"iter"
+	"slices"
+)
+
+const (
+	buckets     = 256
+	pageEntries = 256
+)
+
+// Table is a set of entries in groups: those of one key, by which they are found.
+// Entries lie in buckets, chosen by the first byte of the key, and there in pages.
+// The entries of a group lie side by side once they are sorted. Reading is safe for
+// concurrent use while nobody adds or sorts.
+type Table[E any] struct {
+	Key[E]
+	buckets [buckets]bucket[E]
+}
+
+// Key says how the entries of one bucket are told apart.
+type Key[E any] struct {
+	Prefix func(e *E) uint64  // the key's first bytes, as far as a number holds them
+	Same   func(a, b *E) bool // the keys are the same
+	Order  func(a, b E) int   // compares all that matters: the prefix, then the key, then the rest
+}
+
+type bucket[E any] struct {
+	pages [][]E    // none is empty
+	lasts []uint64 // of each page, the prefix of the last entry, once it is sorted; no prefix is in two pages
+	count int
+	dirty bool // entries are not in order
+}
+
+// NewTable returns an empty table.
+func NewTable[E any](key Key[E]) *Table[E] { return &Table[E]{Key: key} }
+
+// Add adds an entry whose key begins with that byte. It is found after Sort.
+func (t *Table[E]) Add(first byte, e E) {
+	b := &t.buckets[first]
+	last := len(b.pages) - 1
+	if last < 0 || len(b.pages[last]) == cap(b.pages[last]) {
+		b.pages = append(b.pages, make([]E, 0, pageEntries))
+		last++
+	}
+	b.pages[last] = append(b.pages[last], e)
+	b.count++
+	b.dirty = true
+}
+
+// Sort sorts what was added. Entries move: pointers to them and groups that were
+// found do not count any more.
+func (t *Table[E]) Sort() {
+	largest := 0
+	for i := range t.buckets {
+		if t.buckets[i].dirty {
+			largest = max(largest, t.buckets[i].count)
+		}
+	}
+	scratch := make([]E, 0, largest)
+	for i := range t.buckets {
+		if b := &t.buckets[i]; b.dirty {
+			t.sort(b, scratch)
+		}
+	}
+}
+
+// sort sorts a bucket, with room in scratch for all of its entries.
+func (t *Table[E]) sort(b *bucket[E], scratch []E) {
+	for _, page := range b.pages {
+		scratch = append(scratch, page...)
+	}
+	slices.SortFunc(scratch, t.Order)
+	spare := b.pages
+	b.pages, b.lasts = make([][]E, 0, len(spare)+1), b.lasts[:0]
+	for len(scratch) > 0 {
+		n := t.prefixAt(scratch)
+		last := len(b.pages) - 1
+		if last < 0 || cap(b.pages[last])-len(b.pages[last]) < n {
+			var page []E
+			page, spare = takePage(spare, n)
+			b.pages, b.lasts = append(b.pages, page), append(b.lasts, 0)
+			last++
+		}
+		b.pages[last] = append(b.pages[last], scratch[:n]...)
+		b.lasts[last] = t.Prefix(&scratch[0])
+		scratch = scratch[n:]
+	}
+	b.dirty = false
+}
+
+// takePage returns an empty page with room for n entries, and those that are left of
+// the pages to be used again.
+func takePage[E any](spare [][]E, n int) (page []E, left [][]E) {
+	if len(spare) > 0 && cap(spare[0]) >= n {
+		return spare[0][:0], spare[1:]
+	}
+	return make([]E, 0, max(n, pageEntries)), spare
+}
+
+// prefixAt returns how many entries at the start have the same prefix.
+func (t *Table[E]) prefixAt(entries []E) int {
+	n, prefix := 1, t.Prefix(&entries[0])
+	for n < len(entries) && t.Prefix(&entries[n]) == prefix {
+		n++
+	}
+	return n
+}
+
+// Find returns all entries with that prefix, in order. They are of one group, unless
+// somebody has made keys that begin alike. They are the table's own: what does not
+// change the order may be changed in them. All has been sorted.
+func (t *Table[E]) Find(first byte, prefix uint64) []E {
+	b := &t.buckets[first]
+	at, _ := slices.BinarySearch(b.lasts, prefix)
+	if at == len(b.lasts) {
+		return nil
+	}
+	page := b.pages[at]
+	low, high := 0, len(page)-1 // the entry is between, for the last is not less
+	for low < high {
+		if middle := (low + high) / 2; t.Prefix(&page[middle]) < prefix {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	if t.Prefix(&page[low]) != prefix {
+		return nil
+	}
+	return page[low:][:t.prefixAt(page[low:])]
+}
+
+// groupAt returns how many entries at the start are of one group.
+func (t *Table[E]) groupAt(entries []E) int {
+	n := 1
+	for n < len(entries) && t.Same(&entries[n], &entries[0]) {
+		n++
+	}
+	return n
+}
+
+// Groups returns all groups, in order of bucket and key. All has been sorted.
+func (t *Table[E]) Groups() iter.Seq[[]E] {
+	return func(yield func([]E) bool) {
+		for i := range t.buckets {
+			for _, page := range t.buckets[i].pages {
+				for len(page) > 0 {
+					n := t.groupAt(page)
+					if !yield(page[:n]) {
+						return
+					}
+					page = page[n:]
+				}
+			}
+		}
+	}
+}
