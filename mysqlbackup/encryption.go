@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // beside what it encrypts protects nothing, and a restore leaves those of the
 // target alone.
 // Source: MySQL manual, "Keyring Component Installation"; MariaDB, file_key_management.
-func (l *layout) setKeys(opts options) {
+func (l *layout) setKeys(opts options) error {
 	l.keys = map[string]bool{}
 	for _, name := range []string{
 		"keyring_file_data", "keyring_encrypted_file_data", "file_key_management_filename", "file_key_management_filekey",
@@ -31,15 +32,20 @@ func (l *layout) setKeys(opts options) {
 	}
 	for _, folder := range []string{l.datadir, opts("plugin_dir")} {
 		configs, err := listIfThere(folder, isKeyringConfig)
-		if err != nil {
-			continue // a folder that can't be read holds nothing that could be copied
+		if err != nil && !errors.Is(err, fs.ErrPermission) { // what we may not see is not ours to copy
+			return fmt.Errorf("find the files that hold keys: %w", err)
 		}
 		for _, config := range configs {
-			if path := keyringOf(config); path != "" {
+			path, err := keyringOf(config)
+			if err != nil {
+				return fmt.Errorf("find the files that hold keys: %w", err)
+			}
+			if path != "" {
 				l.keys[l.folder(path)] = true
 			}
 		}
 	}
+	return nil
 }
 
 // isKeyringConfig tells the configuration of a keyring component of MySQL.
@@ -50,18 +56,18 @@ func isKeyringConfig(path string) bool {
 
 // keyringOf returns the file that a keyring component's configuration names,
 // "" if it names none.
-func keyringOf(config string) string {
+func keyringOf(config string) (string, error) {
 	text, err := os.ReadFile(config)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	var names struct {
 		Path string `json:"path"`
 	}
 	if json.Unmarshal(text, &names) != nil {
-		return ""
+		return "", nil
 	}
-	return names.Path
+	return names.Path, nil
 }
 
 // isKey reports whether a file holds keys, or says where they are.
@@ -70,10 +76,10 @@ func (l *layout) isKey(path string) bool {
 	return l.keys[path] || filepath.Dir(path) == l.datadir && (name == "mysqld.my" || strings.HasPrefix(name, "component_keyring_"))
 }
 
-// holdsKey reports whether a path is a key's or that of a folder above one.
+// holdsKey reports whether a path is a key's or that of a folder above one, or may be.
 func (l *layout) holdsKey(path string) bool {
 	for key := range l.keys {
-		if isBelow(path, key) && exists(key) {
+		if there, err := isThere(key); isBelow(path, key) && (there || err != nil) {
 			return true
 		}
 	}

@@ -103,7 +103,10 @@ func unrefused(err error) error {
 }
 
 // refusals collects reasons to refuse, one fact each.
-type refusals struct{ reasons []error }
+type refusals struct {
+	reasons []error
+	system  bool // one of them is the system's
+}
 
 func (r *refusals) add(format string, args ...any) {
 	r.reasons = append(r.reasons, fmt.Errorf(format, args...))
@@ -117,13 +120,17 @@ func (r *refusals) addHint(advice, format string, args ...any) {
 func (r *refusals) addErr(err error) {
 	if err != nil {
 		r.reasons = append(r.reasons, err)
+		r.system = r.system || isOfSystem(err)
 	}
 }
 
-// err returns all reasons as one refusal, nil if there is none.
+// err returns all reasons as one refusal, nil if there is none; see [refusal].
 func (r *refusals) err() error {
-	if len(r.reasons) == 0 {
+	switch {
+	case len(r.reasons) == 0:
 		return nil
+	case r.system:
+		return &listError{r.reasons}
 	}
 	return as(ErrRefused, &listError{r.reasons})
 }

@@ -133,7 +133,9 @@ func newLayout(flavor replication.Flavor, opts options, datadir string) (*layout
 		rootAria:    l.folder(opts("aria_log_dir_path")),
 	}
 	l.setLogs(opts)
-	l.setKeys(opts)
+	if err := l.setKeys(opts); err != nil {
+		return nil, err
+	}
 	return l, l.setSystemFiles(opts, home)
 }
 

@@ -32,7 +32,11 @@ func BackupStopped(ctx context.Context, opts BackupOptions) (_ *BackupResult, er
 	if b.lock, err = lockSpace(ctx, b.layout.systemFiles[0]); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, b.lock.close()) }()
+	defer func() {
+		if err := b.lock.close(); err != nil { // it goes with the process, and what is published is good
+			b.Progress.Warn(err.Error())
+		}
+	}()
 	if err := b.openStore(ctx); err != nil {
 		return nil, err
 	}
@@ -69,7 +73,9 @@ func (b *backupRun) identifyFiles() error {
 		return refusal(err)
 	}
 	if b.Server.Defaults == nil {
-		b.layout.findBinlog()
+		if err := b.layout.findBinlog(); err != nil {
+			return err
+		}
 	}
 	pids, err := serversOf(datadir, "")
 	if err != nil {
@@ -93,15 +99,29 @@ func (b *backupRun) identifyFiles() error {
 
 // findBinlog finds MariaDB's binary logs by their state, which a shutdown
 // writes: without a defaults file it is not known what they are called.
-func (l *layout) findBinlog() {
-	states, err := list(l.datadir, func(path string) bool {
-		base, ok := strings.CutSuffix(path, ".state")
-		return ok && exists(base+".index")
-	})
-	if err == nil && len(states) == 1 && l.flavor == replication.MariaDB {
-		l.binlog = strings.TrimSuffix(states[0], ".state")
-		l.binlogIndex = l.binlog + ".index"
+func (l *layout) findBinlog() error {
+	if l.flavor != replication.MariaDB {
+		return nil
 	}
+	states, err := list(l.datadir, func(path string) bool { return filepath.Ext(path) == ".state" })
+	if err != nil {
+		return fmt.Errorf("find the binary logs: %w", err)
+	}
+	var found []string
+	for _, state := range states {
+		base := strings.TrimSuffix(state, ".state")
+		there, err := isThere(base + ".index")
+		if err != nil {
+			return fmt.Errorf("find the binary logs: %w", err)
+		}
+		if there {
+			found = append(found, base)
+		}
+	}
+	if len(found) == 1 {
+		l.binlog, l.binlogIndex = found[0], found[0]+".index"
+	}
+	return nil
 }
 
 // checkSystemFiles refuses a system tablespace that has more files than

@@ -88,7 +88,9 @@ func TestFindBinlog(t *testing.T) {
 		f := newFolders(t)
 		tree(t, f.data, c.names...)
 		l := f.layout(t, c.flavor)
-		l.findBinlog()
+		if err := l.findBinlog(); err != nil {
+			t.Error(err)
+		}
 		if want := c.want; want != "" {
 			c.want = f.data + "/" + want
 		}
