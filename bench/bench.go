@@ -93,7 +93,7 @@ func (b *bench) report(facts []fact, failed error) error {
 	if _, err := b.stdout.Write(page.Bytes()); err != nil {
 		return err
 	}
-	return durable.New(durable.OS()).Replace(b.config.results, page.Bytes(), 0o644)
+	return durable.OS().Replace(b.config.results, page.Bytes(), 0o644)
 }
 
 // clean ends every server and removes every file.

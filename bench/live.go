@@ -181,7 +181,7 @@ func (b *bench) makePair(ctx context.Context, flavor replication.Flavor) (pair, 
 	if err := os.RemoveAll(filepath.Join(p.replica.datadir(), "auto.cnf")); err != nil {
 		return p, err
 	}
-	if err := durable.New(durable.OS()).Replace(filepath.Join(p.dir, "password"), []byte(password+"\n"), 0o600); err != nil {
+	if err := durable.OS().Replace(filepath.Join(p.dir, "password"), []byte(password+"\n"), 0o600); err != nil {
 		return p, err
 	}
 	for _, s := range []*server{p.primary, p.replica} {

@@ -112,7 +112,7 @@ func (s *server) configure(binlog bool) error {
 	} else {
 		lines = append(lines, "log-slave-updates", "binlog-format=ROW")
 	}
-	return durable.New(durable.OS()).Replace(s.cnf(), []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+	return durable.OS().Replace(s.cnf(), []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
 // initialize makes the data directory, with accounts for root and for
@@ -130,7 +130,7 @@ func (b *bench) initialize(ctx context.Context, s *server) error {
 		"CREATE USER " + replUser + "@'%' IDENTIFIED BY '" + password + "';\n" +
 		"GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO " + replUser + "@'%';\n" +
 		"CREATE DATABASE bench;\n"
-	if err := durable.New(durable.OS()).Replace(users, []byte(text), 0o600); err != nil {
+	if err := durable.OS().Replace(users, []byte(text), 0o600); err != nil {
 		return err
 	}
 	if err := b.run(ctx, argv...); err != nil {

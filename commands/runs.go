@@ -46,10 +46,10 @@ func (r *run) noteRun(ctx context.Context, stateDir string, note runNote, err er
 	}
 	text, err := json.Marshal(note)
 	if err == nil {
-		err = durable.New(durable.OS()).MkdirAll(stateDir, 0o700)
+		err = durable.OS().MkdirAll(stateDir, 0o700)
 	}
 	if err == nil {
-		err = durable.New(durable.OS()).Replace(filepath.Join(stateDir, note.file()), text, 0o600)
+		err = durable.OS().Replace(filepath.Join(stateDir, note.file()), text, 0o600)
 	}
 	if err != nil {
 		r.out.Warn(fmt.Sprintf("note how the run has ended: %v", err))

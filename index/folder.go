@@ -105,7 +105,7 @@ func (f folder) openNamed(name string) (*run, error) {
 
 // publish makes a file of what write writes, durably, and opens it.
 func (f folder) publish(write func(io.Writer) (int64, error)) (*run, error) {
-	staged, err := durable.New(durable.OS()).Stage(f.dir, 0o600)
+	staged, err := durable.OS().Stage(f.dir, 0o600)
 	if err != nil {
 		return nil, err
 	}

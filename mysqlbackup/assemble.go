@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/durable"
 	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/internal/throttle"
 	"github.com/shardseed/shardseed/manifest"
@@ -397,17 +398,9 @@ func (a *assembler) rewriteISL(at place) error {
 func (a *assembler) finish() error {
 	slices.Sort(a.folders)
 	for _, folder := range slices.Backward(slices.Compact(a.folders)) {
-		if err := syncFolder(folder); err != nil {
+		if err := durable.OS().SyncDir(folder); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func syncFolder(folder string) error {
-	file, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
 }

@@ -113,10 +113,10 @@ func (b *backupRun) saveHints() {
 	h := hints{Version: hintsVersion, Datadir: b.layout.datadir, Backup: b.record.Key(), Reuses: b.reuses, Files: b.seen}
 	data, err := h.encode()
 	if err == nil { // the index may not have been written yet
-		err = durable.New(durable.OS()).MkdirAll(filepath.Dir(b.hintsPath()), 0o700)
+		err = durable.OS().MkdirAll(filepath.Dir(b.hintsPath()), 0o700)
 	}
 	if err == nil {
-		err = durable.New(durable.OS()).Replace(b.hintsPath(), data, 0o600)
+		err = durable.OS().Replace(b.hintsPath(), data, 0o600)
 	}
 	if err != nil {
 		b.Progress.Warn(fmt.Sprintf("the next backup reads all files, changed or not: %v", err))

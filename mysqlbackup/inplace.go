@@ -63,7 +63,7 @@ func (t *target) withholdRedo() error {
 			return err
 		}
 	}
-	return errors.Join(syncFolder(t.withheldFolder()), syncFolder(folder))
+	return errors.Join(durable.OS().SyncDir(t.withheldFolder()), durable.OS().SyncDir(folder))
 }
 
 // prune removes what the backup does not have, and what is of another kind

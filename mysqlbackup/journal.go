@@ -66,7 +66,7 @@ type journal struct {
 // run left; a journal with an empty Phase says that there is nothing to put
 // back. The error is an [ErrBusy] if another run has the lock.
 func openJournal(stateDir, datadir string) (_ *journal, err error) {
-	if err := durable.New(durable.OS()).MkdirAll(stateDir, 0o700); err != nil {
+	if err := durable.OS().MkdirAll(stateDir, 0o700); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("make the state folder: %w", err), "give a folder that can be written with --state-dir")
 	}
 	j := &journal{path: journalPath(stateDir, datadir)}
@@ -191,7 +191,7 @@ func (j *journal) save() error {
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	if err := durable.New(durable.OS()).Replace(j.path, data, 0o600); err != nil {
+	if err := durable.OS().Replace(j.path, data, 0o600); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
@@ -208,7 +208,7 @@ func (j *journal) clear() error {
 	if !j.pending() {
 		return nil
 	}
-	if err := durable.New(durable.OS()).Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.OS().Remove(j.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the journal: %w", err)
 	}
 	j.record = record{}

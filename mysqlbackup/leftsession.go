@@ -34,10 +34,10 @@ func (b *backupRun) leftSessionPath() string {
 func (b *backupRun) noteSession() {
 	data, err := json.Marshal(leftSession{leftSessionVersion, b.record.Key(), os.Getpid()})
 	if err == nil {
-		err = durable.New(durable.OS()).MkdirAll(b.StateDir, 0o700)
+		err = durable.OS().MkdirAll(b.StateDir, 0o700)
 	}
 	if err == nil {
-		err = durable.New(durable.OS()).Replace(b.leftSessionPath(), data, 0o600)
+		err = durable.OS().Replace(b.leftSessionPath(), data, 0o600)
 	}
 	if err != nil {
 		b.Progress.Warn(fmt.Sprintf("should this run be killed early, the next prune waits for %s before it ends its backup: %v", cas.DefaultStaleAfter, err))
@@ -46,7 +46,7 @@ func (b *backupRun) noteSession() {
 
 // dropNote removes the note of the session.
 func (b *backupRun) dropNote() error {
-	err := durable.New(durable.OS()).Remove(b.leftSessionPath())
+	err := durable.OS().Remove(b.leftSessionPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

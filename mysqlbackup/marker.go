@@ -94,7 +94,7 @@ func (t *target) mark(m marker) error {
 		return fmt.Errorf("mark the data directory: %w", err)
 	}
 	path := filepath.Join(t.layout.datadir, markerName)
-	if err := durable.New(durable.OS()).Replace(path, append(data, '\n'), 0o640); err != nil {
+	if err := durable.OS().Replace(path, append(data, '\n'), 0o640); err != nil {
 		return fmt.Errorf("mark the data directory: %w", err)
 	}
 	return nil
@@ -102,7 +102,7 @@ func (t *target) mark(m marker) error {
 
 // unmark removes the marker of a data directory, if it has one.
 func unmark(datadir string) error {
-	err := durable.New(durable.OS()).Remove(filepath.Join(datadir, markerName))
+	err := durable.OS().Remove(filepath.Join(datadir, markerName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the mark of a restore: %w", err)
 	}

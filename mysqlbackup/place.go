@@ -366,7 +366,7 @@ func syncParents(paths []string) error {
 	}
 	slices.Sort(folders)
 	for _, folder := range slices.Compact(folders) {
-		if err := syncFolder(folder); err != nil {
+		if err := durable.OS().SyncDir(folder); err != nil {
 			return err
 		}
 	}
@@ -443,7 +443,7 @@ func (t *target) mkdir(folder string) error {
 	if err := t.mkdir(filepath.Dir(folder)); err != nil {
 		return err
 	}
-	if err := durable.New(durable.OS()).Mkdir(folder, 0o750); err != nil {
+	if err := durable.OS().Mkdir(folder, 0o750); err != nil {
 		return err
 	}
 	return os.Lchown(folder, t.uid, t.gid)

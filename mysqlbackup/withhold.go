@@ -23,7 +23,7 @@ func (t *target) withheldFolder() string { return filepath.Join(t.layout.folders
 // withhold makes the folder, for the server alone.
 func (t *target) withhold() error {
 	folder := t.withheldFolder()
-	if err := durable.New(durable.OS()).Mkdir(folder, 0o700); err != nil {
+	if err := durable.OS().Mkdir(folder, 0o700); err != nil {
 		return fmt.Errorf("make a folder for the redo log: %w", err)
 	}
 	if err := os.Lchown(folder, t.uid, t.gid); err != nil {
@@ -82,10 +82,10 @@ func (t *target) release() error {
 			return fmt.Errorf("move the redo log to its place: %w", err)
 		}
 	}
-	if err := syncFolder(t.layout.folders[rootRedo]); err != nil {
+	if err := durable.OS().SyncDir(t.layout.folders[rootRedo]); err != nil {
 		return err
 	}
-	return durable.New(durable.OS()).Remove(folder)
+	return durable.OS().Remove(folder)
 }
 
 // syncAll makes durable what a server has written that has ended since.

@@ -90,8 +90,8 @@ func (f recordedFile) Sync() error { return f.recorder.do("sync", f.Name(), "", 
 func noWait() error { return nil }
 
 func (r *recorder) backend() *Backend {
-	calls := durable.Below(r.root)
-	return newBackend(r.root, durable.New(durable.Calls{
+	calls := durable.Below(r.root).Calls
+	return newBackend(r.root, durable.System{Calls: durable.Calls{
 		CreateTemp: func(dir, pattern string) (durable.File, error) {
 			f, err := calls.CreateTemp(dir, pattern)
 			if err != nil {
@@ -114,7 +114,7 @@ func (r *recorder) backend() *Backend {
 		SyncDir: func(dir string) error {
 			return r.do("syncdir", dir, "", noWait)
 		},
-	}))
+	}})
 }
 
 func newRecorder(t *testing.T) *recorder {

@@ -54,7 +54,7 @@ func New(root string) (*Backend, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("open %s: not a folder: %w", root, cas.ErrNoRepository)
 	}
-	b := newBackend(root, durable.New(durable.Below(root)))
+	b := newBackend(root, durable.Below(root))
 	b.folder = info
 	return b, nil
 }
@@ -65,10 +65,10 @@ func Create(root string) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.New(durable.OS()).MkdirAll(root, dirPerm); err != nil {
+	if err := durable.OS().MkdirAll(root, dirPerm); err != nil {
 		return nil, err
 	}
-	b := newBackend(root, durable.New(durable.Below(root)))
+	b := newBackend(root, durable.Below(root))
 	b.folder, err = stat(root)
 	return b, err
 }

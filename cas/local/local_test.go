@@ -171,7 +171,7 @@ func TestReadOnly(t *testing.T) {
 	if err := backUp(t, b); err != nil {
 		t.Fatalf("back up: %v", err)
 	}
-	checkBackup(t, newBackend(root, durable.New(durable.Calls{}))) // a call would panic
+	checkBackup(t, newBackend(root, durable.System{})) // a call would panic
 }
 
 // TestTwoProcesses writes to one root through two backends, as two hosts do.

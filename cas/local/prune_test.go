@@ -217,14 +217,14 @@ func TestPruneFaults(t *testing.T) {
 
 // quick is a backend that does not wait for the disk.
 func quick(root string) *Backend {
-	calls := durable.Below(root)
+	calls := durable.Below(root).Calls
 	calls.SyncDir = func(string) error { return noWait() }
 	create := calls.CreateTemp
 	calls.CreateTemp = func(dir, pattern string) (durable.File, error) {
 		f, err := create(dir, pattern)
 		return unsynced{f}, err
 	}
-	return newBackend(root, durable.New(calls))
+	return newBackend(root, durable.System{Calls: calls})
 }
 
 type unsynced struct{ durable.File }

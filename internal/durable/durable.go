@@ -45,28 +45,25 @@ const temporary = ".tmp-"
 func IsTemporary(name string) bool { return strings.HasPrefix(name, temporary) }
 
 // System publishes files through its calls. Safe for concurrent use.
-type System struct{ calls Calls }
+type System struct{ Calls Calls }
 
-// New returns a System that makes these calls.
-func New(calls Calls) System { return System{calls} }
-
-// OS returns the calls of the operating system.
-func OS() Calls {
-	return Calls{
+// OS returns a System that calls the operating system.
+func OS() System {
+	return System{Calls{
 		CreateTemp: func(dir, pattern string) (File, error) { return os.CreateTemp(dir, pattern) },
 		Mkdir:      os.Mkdir,
 		Link:       os.Link,
 		Rename:     os.Rename,
 		Remove:     os.Remove,
 		SyncDir:    syncDir,
-	}
+	}}
 }
 
-// Below returns calls that take paths below root and lead nowhere else, whatever
-// links there are.
-func Below(root string) Calls {
+// Below returns a System whose calls take paths below root and lead nowhere else,
+// whatever links there are.
+func Below(root string) System {
 	b := below(root)
-	return Calls{
+	return System{Calls{
 		CreateTemp: b.createTemp,
 		Mkdir: func(dir string, perm fs.FileMode) error {
 			return b.do(dir, func(r *os.Root, name string) error { return r.Mkdir(name, perm) })
@@ -83,7 +80,7 @@ func Below(root string) Calls {
 				return f, err
 			})
 		},
-	}
+	}}
 }
 
 // below is a folder that calls do not lead out of. It is opened for each: another
@@ -151,14 +148,14 @@ func syncOpened(open func() (*os.File, error)) error {
 // Mkdir makes one folder in a parent that is there. It syncs the parent also
 // when the folder exists already: whoever made it may not have come to that.
 func (s System) Mkdir(dir string, perm fs.FileMode) error {
-	err := s.calls.Mkdir(dir, perm)
+	err := s.Calls.Mkdir(dir, perm)
 	if errors.Is(err, fs.ErrExist) {
 		err = checkDir(dir)
 	}
 	if err != nil {
 		return err
 	}
-	return s.calls.SyncDir(filepath.Dir(dir))
+	return s.Calls.SyncDir(filepath.Dir(dir))
 }
 
 // MkdirAll makes the folder and whatever is missing above it.
@@ -215,14 +212,14 @@ func (s System) write(path string, data []byte, perm fs.FileMode, publish func(*
 // Remove removes a file or an empty folder. It returns fs.ErrNotExist if there
 // is none.
 func (s System) Remove(path string) error {
-	if err := s.calls.Remove(path); err != nil {
+	if err := s.Calls.Remove(path); err != nil {
 		return err
 	}
-	return s.calls.SyncDir(filepath.Dir(path))
+	return s.Calls.SyncDir(filepath.Dir(path))
 }
 
 // SyncDir makes the names in a folder durable.
-func (s System) SyncDir(dir string) error { return s.calls.SyncDir(dir) }
+func (s System) SyncDir(dir string) error { return s.Calls.SyncDir(dir) }
 
 // Staged is a file without its final name. One goroutine at a time.
 type Staged struct {
@@ -234,11 +231,11 @@ type Staged struct {
 // Stage starts a file under a temporary name in dir, which lies on the file
 // system of the final name.
 func (s System) Stage(dir string, perm fs.FileMode) (*Staged, error) {
-	file, err := s.calls.CreateTemp(dir, temporary+"*")
+	file, err := s.Calls.CreateTemp(dir, temporary+"*")
 	if err != nil {
 		return nil, err
 	}
-	return &Staged{calls: s.calls, file: file, perm: perm}, nil
+	return &Staged{calls: s.Calls, file: file, perm: perm}, nil
 }
 
 // Write appends to the file.

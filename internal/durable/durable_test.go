@@ -76,14 +76,14 @@ func (f watchedFile) Close() error {
 
 // system returns a System that calls the operating system through w.
 func (w *watch) system() durable.System {
-	real := durable.OS()
+	real := durable.OS().Calls
 	or := func(err error, call func() error) error {
 		if err != nil {
 			return err
 		}
 		return call()
 	}
-	return durable.New(durable.Calls{
+	return durable.System{Calls: durable.Calls{
 		CreateTemp: func(dir, pattern string) (durable.File, error) {
 			if err := w.do("create in %s", dir); err != nil {
 				return nil, err
@@ -106,7 +106,7 @@ func (w *watch) system() durable.System {
 		SyncDir: func(dir string) error {
 			return or(w.do("syncdir %s", dir), func() error { return real.SyncDir(dir) })
 		},
-	})
+	}}
 }
 
 func (w *watch) check(t *testing.T, want ...string) {
@@ -276,7 +276,7 @@ func panics(f func()) (panicked bool) {
 // TestLostReply has a file system that repeats a link whose reply was lost, as
 // network file systems do: the second says that the name is taken, by us.
 func TestLostReply(t *testing.T) {
-	calls := durable.OS()
+	calls := durable.OS().Calls
 	synced := false
 	calls.Link = func(from, to string) error {
 		return errors.Join(os.Link(from, to), os.Link(from, to))
@@ -286,7 +286,7 @@ func TestLostReply(t *testing.T) {
 		return nil
 	}
 	path := filepath.Join(t.TempDir(), "file")
-	if err := durable.New(calls).Create(path, []byte("x"), 0o440); err != nil || !synced {
+	if err := (durable.System{Calls: calls}).Create(path, []byte("x"), 0o440); err != nil || !synced {
 		t.Errorf("got %v, folder synced: %t", err, synced)
 	}
 }
@@ -349,7 +349,7 @@ func TestBelowNames(t *testing.T) {
 	if err := os.Mkdir(root, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	calls := durable.Below(root)
+	calls := durable.Below(root).Calls
 	if err := calls.Remove(filepath.Join(root, "gone")); err == nil || !strings.Contains(err.Error(), filepath.Join(root, "gone")) {
 		t.Errorf("remove: %v", err)
 	}
