@@ -121,8 +121,8 @@ func (r *run) tellPruned(p *cas.PruneResult, dryRun bool) {
 	if dryRun {
 		done = []string{"would delete", "would repack", "would free", "would be left"}
 	}
-	r.out.Text("%s %d packs, %s; %s %s as %s", done[0], p.Packs, ui.Bytes(p.Deleted), done[1], ui.Bytes(p.Repacked), ui.Bytes(p.Written))
-	r.out.Text("%s %s; %s: %s for %d backups, of which %s are of no use", done[2], ui.Bytes(p.Freed()), done[3], ui.Bytes(p.Stored), p.Backups, ui.Bytes(p.Unused))
+	r.out.Text("%s %s, %s; %s %s as %s", done[0], countOf(p.Packs, "pack"), ui.Bytes(p.Deleted), done[1], ui.Bytes(p.Repacked), ui.Bytes(p.Written))
+	r.out.Text("%s %s; %s: %s for %s, of which %s are of no use", done[2], ui.Bytes(p.Freed()), done[3], ui.Bytes(p.Stored), countOf(p.Backups, "backup"), ui.Bytes(p.Unused))
 	if p.Left > 0 {
 		r.out.Text("removed %d files, %s, which writers left behind without a name", p.Left, ui.Bytes(p.LeftSize))
 	}

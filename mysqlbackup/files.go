@@ -351,7 +351,7 @@ func isHosts(name string) bool {
 }
 
 // dropped tells what is not copied. Everything else is.
-// Source: reference/backup-tools.md §3.1, tried on MySQL 9.7 and MariaDB 10.11.
+// Source: tried on MySQL 9.7 and MariaDB 10.11.
 func (l *layout) dropped(path string, isDir bool) bool {
 	folder, name := filepath.Split(path)
 	folder = filepath.Clean(folder)
