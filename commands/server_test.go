@@ -1,10 +1,7 @@
 package commands_test
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -138,19 +135,15 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: fetch CODE URL")
 	}
-	var response *http.Response
-	var err error
-	for range 600 {
-		if response, err = http.Get(args[1]); err == nil {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	ts.Check(err)
-	text, err := io.ReadAll(response.Body)
-	ts.Check(errors.Join(err, response.Body.Close()))
-	ts.Check(os.WriteFile(ts.MkAbs("answer"), text, 0o600))
-	if got := strconv.Itoa(response.StatusCode); got != args[0] {
+	var code int
+	var text string
+	ts.Check(until(time.Minute, args[1], func() (answered bool) {
+		var err error
+		code, text, err = get(args[1])
+		return err == nil
+	}))
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), []byte(text), 0o600))
+	if got := strconv.Itoa(code); got != args[0] {
 		ts.Fatalf("got %s, want %s: %s", got, args[0], text)
 	}
 }
