@@ -24,9 +24,17 @@ type Ledger struct {
 	entries  []ledgerEntry // sorted by pack, each once, but for what was taken in last
 	settled  int           // of them are so
 	Problems []error       // parts of it that cannot be read; what they said is not known
-	segments int           // since the last summary
+	segments int           // since the last summary, damaged ones too
 	newest   uint64        // generation
+	damaged  uint64        // newest generation that is; 0: none
+	unread   bool          // a part may be read later, or by a newer program
 }
+
+// Damaged tells whether a part of the ledger is lost. A summary sets it aside.
+func (l *Ledger) Damaged() bool { return l.damaged > 0 }
+
+// Long tells whether the ledger has so many parts that it should be summarized.
+func (l *Ledger) Long() bool { return l.segments >= ledgerSummary }
 
 // Last returns the last verification of a pack; its Order is 0 if there is none.
 func (l *Ledger) Last(pack ID) Verified {
@@ -105,7 +113,7 @@ func (r *Repository) Ledger(ctx context.Context) (*Ledger, error) {
 			return nil, ctx.Err()
 		}
 		if err != nil {
-			l.Problems = append(l.Problems, err)
+			l.problem(gen, err)
 			continue
 		}
 		covered = max(covered, covers)
@@ -118,6 +126,17 @@ func (r *Repository) Ledger(ctx context.Context) (*Ledger, error) {
 	}
 	l.settle()
 	return l, nil
+}
+
+// problem notes a generation that cannot be read.
+func (l *Ledger) problem(gen uint64, err error) {
+	l.Problems = append(l.Problems, err)
+	l.segments++
+	if errors.Is(err, ErrCorrupt) {
+		l.damaged = max(l.damaged, gen)
+	} else {
+		l.unread = true
+	}
 }
 
 // readSegment takes in one generation.
@@ -152,10 +171,13 @@ func (r *Repository) RecordVerified(ctx context.Context, entries []Verified) err
 	return nil
 }
 
-// SummarizeLedger writes what the ledger says of the packs into one object, if it
-// has become many: later readers need only that one and what follows it.
+// SummarizeLedger writes what the ledger says of the packs into one object: later
+// readers need only that one and what follows it. Damaged parts are left behind by
+// that: since they may have said that a pack is bad, what was said before them that
+// a pack is good does not count any more. If a part may be readable later, or by a
+// newer program, it does nothing.
 func (r *Repository) SummarizeLedger(ctx context.Context, l *Ledger, packs []ID) error {
-	if l.segments < ledgerSummary || len(l.Problems) > 0 {
+	if l.unread {
 		return nil
 	}
 	if err := r.writable(); err != nil {
@@ -163,7 +185,7 @@ func (r *Repository) SummarizeLedger(ctx context.Context, l *Ledger, packs []ID)
 	}
 	var entries []ledgerEntry
 	for _, id := range packs {
-		if v := l.Last(id); v.Order != 0 {
+		if v := l.Last(id); v.Order != 0 && (!v.Good || v.Order > l.damaged) {
 			entries = append(entries, newLedgerEntry(v))
 		}
 	}

@@ -109,6 +109,15 @@ func (c *catalog) eachBase(fn func(key)) {
 	}
 }
 
+// ids returns the packs.
+func (c *catalog) ids() []cas.ID {
+	ids := make([]cas.ID, len(c.packs))
+	for n, p := range c.packs {
+		ids[n] = p.id
+	}
+	return ids
+}
+
 // add takes in a pack's frames.
 func (c *catalog) add(p *packState, frames []cas.Frame) error {
 	if uint64(c.frames())+uint64(len(frames)) > math.MaxUint32 {

@@ -33,6 +33,7 @@ type run struct {
 	marks   cas.Marks
 	ledger  *cas.Ledger
 	backups []walk.Listed
+	objects []Object            // that are damaged
 	reader  *cas.Reader         // of what is readable
 	lost    bool                // a chunk is in no pack, or a node cannot be read
 	missing map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
@@ -97,7 +98,7 @@ func look(ctx context.Context, opts Options) (*run, error) {
 // or may have. Packs that were given up when the run began held nothing that the
 // records need, which were read later.
 func (r *run) hasMoved(ctx context.Context) (bool, error) {
-	if r.summary.DamagedObjects > 0 {
+	if len(r.objects) > 0 {
 		return false, nil
 	}
 	if r.lost && r.early {
@@ -200,8 +201,7 @@ func (r *run) readPrimaries(ctx context.Context) error {
 }
 
 func (r *run) object(name, reason string) {
-	r.summary.DamagedObjects++
-	r.Findings.Object(Object{Name: name, Reason: reason})
+	r.objects = append(r.objects, Object{Name: name, Reason: reason})
 }
 
 // walkAll goes through all backups: it notes which chunks are needed, and whether

@@ -395,6 +395,47 @@ func TestLastVerifiedMissing(t *testing.T) {
 	want(1, true)
 }
 
+// A damaged part of the ledger is told until a repair sets it aside; a dry run does
+// not. What it may have said has to be found again.
+func TestRepairLedger(t *testing.T) {
+	s := history(t)
+	s.check(t, true)
+	s.flipFrame(s.own(t, 2, cas.KindData), 0)
+	s.now = s.now.Add(time.Hour)
+	s.check(t, true)
+	s.backend.Overwrite("verified/0000000002", []byte("damaged"))
+	wantObjects := func(f *found, want int) {
+		t.Helper()
+		if len(f.objects) != want || want > 0 && f.objects[0].Name != "verified/0000000002" {
+			t.Errorf("got\n%s", f)
+		}
+	}
+	f, summary := s.check(t, false)
+	wantObjects(f, 1)
+	if summary.DamagedObjects != 1 {
+		t.Errorf("got %+v", summary)
+	}
+	result, before, after := s.repair(t, true)
+	wantObjects(before, 1)
+	wantObjects(after, 0)
+	if len(result.Aside) != 1 || result.Before.DamagedObjects != 1 || result.After.DamagedObjects != 0 {
+		t.Errorf("a dry run: %+v", result)
+	}
+	f, _ = s.check(t, false)
+	wantObjects(f, 1)
+	result, _, after = s.repair(t, false)
+	wantObjects(after, 0)
+	if !slices.Equal(result.Aside, []string{"verified/0000000002"}) || result.After.NeverRead != 6 {
+		t.Errorf("got %+v", result)
+	}
+	if f, summary := s.check(t, false); f.any() || summary.NeverRead != 6 {
+		t.Errorf("after the repair: %+v\n%s", summary, f)
+	}
+	if f, _ := s.check(t, true); len(f.packs) != 1 {
+		t.Errorf("all read again:\n%s", f)
+	}
+}
+
 // A verdict that cannot be read is told, and written anew.
 func TestDamagedVerdict(t *testing.T) {
 	s := history(t)

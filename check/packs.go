@@ -145,14 +145,10 @@ func (r *run) chooseData(ctx context.Context) error {
 
 // summarize makes one object of the ledger if it has become many. It can wait.
 func (r *run) summarize(ctx context.Context) {
-	if r.Mute {
+	if r.Mute || !r.ledger.Long() {
 		return
 	}
-	ids := make([]cas.ID, len(r.catalog.packs))
-	for n, p := range r.catalog.packs {
-		ids[n] = p.id
-	}
-	if err := r.Repo.SummarizeLedger(ctx, r.ledger, ids); err != nil {
+	if err := r.Repo.SummarizeLedger(ctx, r.ledger, r.catalog.ids()); err != nil {
 		r.Progress.Warn(err.Error())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/shardseed/shardseed/cas"
 )
@@ -26,6 +27,7 @@ type RepairOptions struct {
 type Repaired struct {
 	Before   Summary
 	After    Summary  // with DryRun: as it would be
+	Aside    []string // names of damaged parts of the ledger, which have been set aside
 	Marked   []cas.ID // packs, sorted
 	Salvaged int      // chunks that were copied
 	Bytes    int64    // plain bytes of these
@@ -74,6 +76,9 @@ func repairOnce(ctx context.Context, opts RepairOptions, before *told, again boo
 		return nil, err
 	}
 	x := &repair{run: r, opts: opts, result: Repaired{Before: r.summary}}
+	if err := x.mendLedger(ctx); err != nil {
+		return nil, err
+	}
 	if err := x.markDamaged(ctx); err != nil {
 		return nil, err
 	}
@@ -89,6 +94,7 @@ func (r Repaired) after(earlier *Repaired) *Repaired {
 		return &r
 	}
 	r.Before = earlier.Before
+	r.Aside = append(earlier.Aside, r.Aside...)
 	r.Marked = append(earlier.Marked, r.Marked...)
 	slices.SortFunc(r.Marked, cas.ID.Compare)
 	r.Salvaged += earlier.Salvaged
@@ -147,6 +153,35 @@ type repair struct {
 	missed  bool      // a pack was deleted from which something was to be copied
 	moved   bool      // packs were deleted that held what is needed
 	left    []cas.Key // backups that are still damaged
+}
+
+// mendLedger sets damaged parts of the ledger aside.
+func (x *repair) mendLedger(ctx context.Context) error {
+	if !x.ledger.Damaged() {
+		return nil
+	}
+	if !x.opts.DryRun {
+		if err := x.Repo.SummarizeLedger(ctx, x.ledger, x.catalog.ids()); err != nil {
+			return err
+		}
+		l, err := x.Repo.Ledger(ctx)
+		if err != nil || l.Damaged() {
+			return err // other parts may be readable later, and are waited for
+		}
+		for _, p := range x.catalog.packs {
+			if p.verified == nil {
+				p.last = l.Last(p.id)
+			}
+		}
+	}
+	x.objects = slices.DeleteFunc(x.objects, func(o Object) bool {
+		isPart := strings.HasPrefix(o.Name, "verified/")
+		if isPart {
+			x.result.Aside = append(x.result.Aside, o.Name)
+		}
+		return isPart
+	})
+	return nil
 }
 
 // markDamaged marks the packs in which this run has found something wrong.
@@ -381,7 +416,7 @@ func (x *repair) end(ctx context.Context) error {
 func (x *repair) finish(ctx context.Context, again bool) error {
 	after := &told{Findings: x.opts.After}
 	x.Findings, x.Read = after, nil
-	x.summary = Summary{DamagedObjects: x.summary.DamagedObjects, ReadPacks: x.summary.ReadPacks, ReadBytes: x.summary.ReadBytes}
+	x.summary = Summary{ReadPacks: x.summary.ReadPacks, ReadBytes: x.summary.ReadBytes}
 	clear(x.missing)
 	x.lost = false
 	if err := x.check(ctx); err != nil {

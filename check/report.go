@@ -13,6 +13,9 @@ import (
 // report tells what was found, and sums up.
 func (r *run) report(ctx context.Context) error {
 	r.sumUp()
+	for _, o := range r.objects {
+		r.Findings.Object(o)
+	}
 	blamed := r.blamed()
 	r.catalog.needBases()
 	for _, p := range r.catalog.packs {
@@ -37,6 +40,7 @@ func (r *run) report(ctx context.Context) error {
 func (r *run) sumUp() {
 	s := &r.summary
 	s.Backups, s.Packs, s.Frames = len(r.backups), len(r.catalog.packs), r.catalog.frames()
+	s.DamagedObjects = len(r.objects)
 	var oldest cas.Verified
 	for _, p := range r.catalog.packs {
 		s.Bytes += p.size

@@ -110,6 +110,14 @@ func (r *run) tellRepair(result *check.Repaired, dry bool) {
 		}
 		return done
 	}
+	for _, name := range result.Aside {
+		r.out.Object(struct {
+			Type   string `json:"type"` // "aside_object"
+			Name   string `json:"name"`
+			DryRun bool   `json:"dry_run"`
+		}{"aside_object", name, dry})
+		r.out.Text("%s %s aside: what it said of when packs were read is lost, they are read again first", verb("set", "would set"), name)
+	}
 	for _, id := range result.Marked {
 		r.out.Object(struct {
 			Type   string `json:"type"` // "marked_pack"
@@ -131,6 +139,7 @@ func (r *run) tellRepair(result *check.Repaired, dry bool) {
 	r.out.Object(struct {
 		Type     string        `json:"type"` // "repair"
 		DryRun   bool          `json:"dry_run"`
+		Aside    int           `json:"aside_objects"`
 		Marked   int           `json:"marked_packs"`
 		Salvaged int           `json:"salvaged_chunks"`
 		Bytes    int64         `json:"salvaged_bytes"`
@@ -140,11 +149,13 @@ func (r *run) tellRepair(result *check.Repaired, dry bool) {
 		Before   check.Summary `json:"before"`
 		After    check.Summary `json:"after"`
 	}{
-		"repair", dry, len(result.Marked), result.Salvaged, result.Bytes, result.Unsaved, len(result.NewPacks), len(result.Whole),
+		"repair", dry, len(result.Aside), len(result.Marked), result.Salvaged, result.Bytes, result.Unsaved, len(result.NewPacks), len(result.Whole),
 		result.Before, result.After,
 	})
 	if len(result.Marked) == 0 && result.Salvaged == 0 {
-		r.out.Text("nothing to repair")
+		if len(result.Aside) == 0 {
+			r.out.Text("nothing to repair")
+		}
 		return
 	}
 	r.out.Text("%s %s, %s, of damaged packs; %s could not be read", verb("saved", "would save"), countOf(result.Salvaged, "chunk"), ui.Bytes(result.Bytes),
