@@ -38,13 +38,13 @@ const tiers = int(tierGone) // that count
 type censusPack struct {
 	id     ID
 	tier   tier
-	size   int64 // of the file, bytes
-	all    int64 // bytes of all frames
-	live   int64 // of those of chunks that are needed, in this pack or in another
-	used   int64 // of those that are chosen
-	wanted int64 // of those, bytes that are copied if the pack is repacked
-	twice  int64 // of frames of chunks that are needed, but kept in another pack
-	count  uint32
+	size   int64  // of the file, bytes
+	all    int64  // bytes of all frames
+	live   int64  // of those of chunks that are needed, in this pack or in another
+	used   int64  // of those that are chosen
+	wanted int64  // of those, bytes that are copied if the pack is repacked
+	copies uint32 // frames that are copied then
+	twice  int64  // of frames of chunks that are needed, but kept in another pack
 }
 
 // shortID is the first half of an ID.
@@ -111,7 +111,7 @@ func (c *census) reserve(id ID) {
 func (c *census) add(pack *Pack) error {
 	number := c.ordinal[pack.ID]
 	p := &c.packs[number]
-	p.size, p.count = pack.Size, uint32(len(pack.Frames))
+	p.size = pack.Size
 	for i := range pack.Frames {
 		f := &pack.Frames[i]
 		if f.Size() > 1<<32-1 {
@@ -241,7 +241,7 @@ func (c *census) unwalk() {
 func (c *census) choose() {
 	for i := range c.packs {
 		p := &c.packs[i]
-		p.live, p.used, p.wanted, p.twice = 0, 0, 0, 0
+		p.live, p.used, p.wanted, p.twice, p.copies = 0, 0, 0, 0, 0
 	}
 	for copies := range c.entries.Groups() {
 		first := &copies[0]
@@ -269,6 +269,7 @@ func (c *census) choose() {
 			switch e := &copies[i]; {
 			case e.chosen() && copies[0].isWanted():
 				c.packs[e.pack].wanted += int64(e.size)
+				c.packs[e.pack].copies++
 			case !e.chosen() && copies[0].isKept():
 				c.packs[e.pack].twice += int64(e.size)
 			}

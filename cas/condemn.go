@@ -135,9 +135,12 @@ func (p *pruner) busyPacks(ctx context.Context) (map[ID]bool, error) {
 		if pack.tier == tierGone || pack.used == pack.all {
 			continue
 		}
-		owner, err := p.repo.packSession(ctx, pack.id)
-		if err != nil && !errors.Is(err, ErrCorrupt) {
-			return nil, err
+		owner, known := p.owners[pack.id]
+		if !known {
+			if owner, err = p.repo.packSession(ctx, pack.id); err != nil && !errors.Is(err, ErrCorrupt) {
+				return nil, err
+			}
+			p.owners[pack.id] = owner
 		}
 		busy[pack.id] = slices.Contains(sessions, owner)
 	}
@@ -200,8 +203,8 @@ func (p *pruner) copyPacks(ctx context.Context, chosen []uint32) (err error) {
 	}()
 	for len(chosen) > 0 {
 		n, frames := 0, uint32(0)
-		for n < len(chosen) && (n == 0 || frames+p.census.packs[chosen[n]].count <= repackFrames) {
-			frames += p.census.packs[chosen[n]].count
+		for n < len(chosen) && (n == 0 || frames+p.census.packs[chosen[n]].copies <= repackFrames) {
+			frames += p.census.packs[chosen[n]].copies
 			n++
 		}
 		if err := p.copyBatch(ctx, session, chosen[:n]); err != nil {
@@ -212,8 +215,9 @@ func (p *pruner) copyPacks(ctx context.Context, chosen []uint32) (err error) {
 	return nil
 }
 
-// repackFrames bounds what one Writer is given, for its memory grows with it.
-const repackFrames = 1 << 20
+// repackFrames bounds the frames that one Writer is given, for it takes some 160 bytes
+// for each: 21 MB. A multiple of those of a pack, so that few packs are small.
+const repackFrames = 4 * packFrames
 
 // repackKeyspace is no backup's: keyspaces do not begin with a dash.
 const repackKeyspace = "-prune"
@@ -232,9 +236,8 @@ func (p *pruner) beginRepack(ctx context.Context) (*Session, error) {
 
 // copyBatch stores again what is needed of some packs.
 func (p *pruner) copyBatch(ctx context.Context, session *Session, chosen []uint32) (err error) {
-	found := newDirectories(ctx, p.repo, p.census)
 	w := session.NewWriter(WriterOptions{})
-	c := &copier{pruner: p, writer: w, found: found, chunks: p.repo.NewReader(found), others: p.repo.NewReader(found)}
+	c := &copier{pruner: p, writer: w, chunks: p.repo.NewReader(p.found), others: p.repo.NewReader(p.found)}
 	defer func() { err = errors.Join(err, w.Close(), c.chunks.Close(), c.others.Close()) }()
 	group, running := errgroup.WithContext(ctx)
 	group.SetLimit(p.Workers)
@@ -267,7 +270,6 @@ func (p *pruner) copyBatch(ctx context.Context, session *Session, chosen []uint3
 type copier struct {
 	*pruner
 	writer *Writer
-	found  *directories
 	chunks *Reader
 	others *Reader // for what is needed while chunks is in use
 }
@@ -705,7 +707,7 @@ func (p *pruner) rehearse(ctx context.Context) error {
 	for _, number := range chosen {
 		pack := &p.census.packs[number]
 		r.Repacked += pack.wanted
-		frames += int64(pack.count) * pack.wanted / max(pack.all, 1)
+		frames += int64(pack.copies)
 	}
 	if r.Repacked > 0 {
 		r.Written = r.Repacked + frames*footerEstimate

@@ -7,8 +7,9 @@ import (
 	"sync"
 )
 
-// cachedFrames bounds the directories that are kept, in frames: 110 MB.
-const cachedFrames = 1 << 20
+// cachedFrames bounds the directories that are kept, in frames: 27 MB. Those of the
+// longest chain fit, if each of its frames is in another pack.
+const cachedFrames = MaxDepth * packFrames
 
 // directories finds chunks by a census, which knows their packs, and the packs'
 // directories, of which it keeps those used last. Safe for concurrent use.

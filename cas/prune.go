@@ -151,7 +151,8 @@ type pruner struct {
 	result *PruneResult
 	lists  *collection
 	census *census
-	reader *Reader // by census
+	found  *directories // by census
+	reader *Reader      // by found
 
 	outcomes  map[Key]outcome // of sessions, as far as they are final
 	sessions  map[Key]bool    // that were ever seen
@@ -357,7 +358,8 @@ func (p *pruner) mark(ctx context.Context) error {
 		return err
 	}
 	p.census.resolve()
-	p.reader = p.repo.NewReader(newDirectories(ctx, p.repo, p.census))
+	p.found = newDirectories(ctx, p.repo, p.census)
+	p.reader = p.repo.NewReader(p.found)
 	err = p.walk(ctx)
 	var lacking *lackError
 	if errors.As(err, &lacking) { // a backup that came after the packs were listed

@@ -31,7 +31,7 @@ type directory struct {
 
 var _ cas.Chooser = (*locator)(nil)
 
-// keptFrames bounds the directories that a locator keeps: 100 bytes for each.
+// keptFrames bounds the directories that a locator keeps: 104 bytes for each.
 const keptFrames = 256 << 10
 
 // Lookup implements cas.Locator.

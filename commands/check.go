@@ -35,7 +35,7 @@ Example:
 			textFlag("read-data-subset", "read only a `PART` of the data: 5%, 1/7 or 10GiB"),
 			rateFlag("read-limit", "read at most so many `BYTES` per second of the repository's data, such as 100MiB"),
 		},
-		Action: r.check,
+		Action: frugal(r.check),
 	}
 }
 

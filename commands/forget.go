@@ -35,7 +35,7 @@ Example:
 			textFlag("keep-within", "keep all that are younger than the newest one by `TIME` at most, such as 36h, 30d or 2w"),
 			switchFlag("dry-run", "only tell what would be removed"),
 		},
-		Action: r.forget,
+		Action: frugal(r.forget),
 	}
 }
 

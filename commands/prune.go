@@ -40,7 +40,7 @@ Example:
 				Usage: "`TIME` after which every host sees what one has created below the root",
 			}),
 		},
-		Action: r.prune,
+		Action: frugal(r.prune),
 	}
 }
 

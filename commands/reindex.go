@@ -18,7 +18,7 @@ is never needed for correctness.
 
 Example:
   shardseed reindex --root /backups`,
-		Action: r.reindex,
+		Action: frugal(r.reindex),
 	}
 }
 

@@ -31,7 +31,7 @@ Example:
 			switchFlag("dry-run", "say what would be done, and change nothing"),
 			rateFlag("read-limit", "read at most so many `BYTES` per second of the repository's data, such as 100MiB"),
 		},
-		Action: r.repair,
+		Action: frugal(r.repair),
 	}
 }
 

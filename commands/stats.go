@@ -27,7 +27,7 @@ each by itself, as if it were alone, and all together.
 
 Example:
   shardseed stats commerce/-80 --root /backups`,
-		Action: r.stats,
+		Action: frugal(r.stats),
 	}
 }
 

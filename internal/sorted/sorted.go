@@ -6,7 +6,9 @@ package sorted
 
 import (
 	"iter"
+	"math/bits"
 	"slices"
+	"sort"
 )
 
 const (
@@ -121,19 +123,46 @@ func (t *Table[E]) Find(first byte, prefix uint64) []E {
 	if at == len(b.lasts) {
 		return nil
 	}
-	page := b.pages[at]
-	low, high := 0, len(page)-1 // the entry is between, for the last is not less
-	for low < high {
-		if middle := (low + high) / 2; t.Prefix(&page[middle]) < prefix {
-			low = middle + 1
-		} else {
-			high = middle
-		}
+	page, before := b.pages[at], uint64(0)
+	if at > 0 {
+		before = b.lasts[at-1]
 	}
-	if t.Prefix(&page[low]) != prefix {
+	n := t.search(page, prefix, evenly(prefix-before, b.lasts[at]-before, len(page)-1))
+	if t.Prefix(&page[n]) != prefix {
 		return nil
 	}
-	return page[low:][:t.prefixAt(page[low:])]
+	return page[n:][:t.prefixAt(page[n:])]
+}
+
+// evenly returns count times part of whole, which is not less than part.
+func evenly(part, whole uint64, count int) int {
+	if whole == 0 {
+		return 0
+	}
+	high, low := bits.Mul64(part, uint64(count))
+	n, _ := bits.Div64(high, low, whole)
+	return int(n)
+}
+
+// search returns the first entry of a page whose prefix is not less; the last one's is
+// not. The search begins at guess, and takes the longer the farther away the entry is.
+// That is where it is if prefixes are spread evenly, as those of hashes are: then
+// little has to be fetched from memory, which is what takes time.
+func (t *Table[E]) search(page []E, prefix uint64, guess int) int {
+	isLess := func(n int) bool { return t.Prefix(&page[n]) < prefix }
+	low, high := 0, len(page)-1 // the entry is between
+	if step := 1; isLess(guess) {
+		for low = guess + 1; low+step < high && isLess(low+step); step *= 2 {
+			low += step + 1
+		}
+		high = min(low+step, high)
+	} else {
+		for high = guess; high-step > low && !isLess(high-step); step *= 2 {
+			high -= step
+		}
+		low = max(high-step, low)
+	}
+	return low + sort.Search(high-low, func(n int) bool { return !isLess(low + n) })
 }
 
 // groupAt returns how many entries at the start are of one group.

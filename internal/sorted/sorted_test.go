@@ -3,6 +3,7 @@ package sorted
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -139,6 +140,41 @@ func TestList(t *testing.T) {
 	for n, place := range places {
 		if l.At(uint32(n)) != place || *place != uint32(n)*7 {
 			t.Fatalf("element %d is %d, want %d, where it was before", n, *place, n*7)
+		}
+	}
+}
+
+// TestSearch: what is looked for is found wherever the search begins, also if
+// prefixes are not spread evenly.
+func TestSearch(t *testing.T) {
+	table := pairs()
+	random := rand.New(rand.NewPCG(3, 3))
+	for range 2000 {
+		page := make([]pair, 1+random.IntN(40))
+		for i := range page {
+			page[i].key = 2 * random.Uint32N(1<<(1+random.IntN(20)))
+		}
+		slices.SortFunc(page, func(a, b pair) int { return cmp.Compare(a.key, b.key) })
+		last := uint64(page[len(page)-1].key >> 1)
+		for _, prefix := range []uint64{0, last, random.Uint64N(last + 1), uint64(page[random.IntN(len(page))].key >> 1)} {
+			want := slices.IndexFunc(page, func(p pair) bool { return uint64(p.key>>1) >= prefix })
+			for guess := range page {
+				if got := table.search(page, prefix, guess); got != want {
+					t.Fatalf("prefix %d in %v from %d on: got %d, want %d", prefix, page, guess, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestEvenly(t *testing.T) {
+	const most = math.MaxUint64
+	for _, c := range []struct {
+		part, whole uint64
+		count, want int
+	}{{0, 0, 255, 0}, {0, 5, 255, 0}, {5, 5, 255, 255}, {1, 2, 255, 127}, {most, most, 255, 255}, {most / 2, most, 255, 127}, {most - 1, most, 1 << 30, 1<<30 - 1}} {
+		if got := evenly(c.part, c.whole, c.count); got != c.want {
+			t.Errorf("%d times %d of %d: got %d, want %d", c.count, c.part, c.whole, got, c.want)
 		}
 	}
 }
