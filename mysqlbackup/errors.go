@@ -69,9 +69,9 @@ func isOfSystem(err error) bool {
 }
 
 // damaged makes damage of an error of chunks that are in no pack: the repository
-// lacks what a backup needs.
+// lacks what a backup needs, unless a pack could not be read.
 func damaged(err error) error {
-	if errors.Is(err, cas.ErrNotFound) {
+	if errors.Is(err, cas.ErrNotFound) && !isOfSystem(err) {
 		return as(cas.ErrCorrupt, err)
 	}
 	return err

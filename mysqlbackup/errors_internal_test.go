@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"syscall"
 	"testing"
+
+	"github.com/shardseed/shardseed/cas"
 )
 
 // A file that can't be read is no reason to refuse; one that is missing is.
@@ -22,5 +24,17 @@ func TestRefusal(t *testing.T) {
 	}
 	if err := refusal(nil); err != nil {
 		t.Errorf("nothing: %v", err)
+	}
+}
+
+// Chunks that are nowhere are damage; those that can't be found for want of a pack
+// that can't be read may be there.
+func TestDamaged(t *testing.T) {
+	missing := fmt.Errorf("chunk 1234: %w", cas.ErrNotFound)
+	if err := damaged(missing); !errors.Is(err, cas.ErrCorrupt) || !errors.Is(err, cas.ErrNotFound) {
+		t.Errorf("missing: %v", err)
+	}
+	if err := damaged(errors.Join(missing, &fs.PathError{Op: "open", Path: "pack", Err: syscall.EIO})); errors.Is(err, cas.ErrCorrupt) {
+		t.Errorf("unreadable: %v", err)
 	}
 }
