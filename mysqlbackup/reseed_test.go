@@ -263,7 +263,7 @@ func TestStartWhileMarked(t *testing.T) {
 		for name, cnf := range map[string][]string{"inside": nil, "redo log outside": {"innodb-log-group-home-dir=" + t.TempDir()}} {
 			t.Run(name, func(t *testing.T) {
 				target := mysqltest.New(t, flavor, mysqltest.Options{Cnf: cnf})
-				run := childRun{Restore: true, Server: target}
+				run := childRun{Restore: true, Server: target, TempDir: s.scratch(t)}
 				for _, run.DieAt = range []mysqlbackup.Step{
 					mysqlbackup.StepFiles, mysqlbackup.StepSync, mysqlbackup.StepFenced, mysqlbackup.StepSeed, mysqlbackup.StepUnmark,
 				} {
@@ -273,6 +273,10 @@ func TestStartWhileMarked(t *testing.T) {
 						t.Errorf("killed at %s: the system tablespace is there: %t, want %t", run.DieAt, !complete, complete)
 					}
 					checkStartsNot(t, target, run.DieAt)
+					// The fenced server ended with its restore: the next one removes its folder.
+					if left, err := os.ReadDir(run.TempDir); err != nil || (len(left) == 2) != (run.DieAt == mysqlbackup.StepSeed) {
+						t.Errorf("killed at %s: %v, %v", run.DieAt, left, err)
+					}
 				}
 				run.DieAt = mysqlbackup.StepStart
 				s.killed(t, run)

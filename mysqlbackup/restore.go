@@ -162,6 +162,7 @@ func (r *restoreRun) preflight(ctx context.Context) error {
 	if err := r.target.endFenced(ctx); err != nil {
 		return err
 	}
+	r.sweepFenced(ctx)
 	if err := r.target.checkIdle(ctx, r.Server.Conn.Socket); err != nil {
 		return err
 	}

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -15,9 +17,9 @@ import (
 	"github.com/shardseed/shardseed/internal/hint"
 )
 
-// scratch is the folder of one drill: restored files, option file, socket. It is
-// for the server's user alone. Beside it lies a file of the same name with
-// lockSuffix, locked as long as the drill lives: what is not locked was left by
+// scratch is the folder of one drill: restored files, option file, socket; or of
+// the fenced server of a restore. It is for the server's user alone. Beside it lies a file of the same name with
+// lockSuffix, locked as long as the run lives: what is not locked was left by
 // one that was killed.
 type scratch struct {
 	folder string
@@ -32,13 +34,18 @@ const (
 	maxScratch = 70
 )
 
-// newScratch makes a folder below parent.
+// newScratch makes a drill's folder below parent.
 func newScratch(parent string) (*scratch, error) {
 	if len(parent) > maxScratch {
 		return nil, hint.Wrap(refuse("the path %s is too long for a socket below it", parent), fmt.Sprintf("give a --scratch of at most %d bytes, a symbolic link for example", maxScratch))
 	}
+	return makeScratch(parent, scratchPrefix)
+}
+
+// makeScratch makes a folder whose name begins so.
+func makeScratch(parent, prefix string) (*scratch, error) {
 	for {
-		lock, err := os.CreateTemp(parent, scratchPrefix+"*"+lockSuffix)
+		lock, err := os.CreateTemp(parent, prefix+"*"+lockSuffix)
 		if err != nil {
 			return nil, as(ErrRefused, fmt.Errorf("make a scratch folder: %w", err))
 		}
@@ -98,30 +105,77 @@ func (s *scratch) unlock() error {
 
 // sweepScratch removes what killed drills have left below parent: their servers,
 // then their folders. It returns the folders.
-func sweepScratch(ctx context.Context, parent string) ([]string, error) {
-	locks, err := filepath.Glob(filepath.Join(parent, scratchPrefix+"*"+lockSuffix))
+func (d *drillRun) sweepScratch(ctx context.Context, parent string) ([]string, error) {
+	return sweep(parent, scratchPrefix, func(s *scratch) (bool, error) {
+		if !s.isOf(os.Geteuid(), d.owner.uid) {
+			return false, nil
+		}
+		return true, endServers(ctx, s.datadir(), s.path("my.cnf"))
+	})
+}
+
+// sweep removes what runs of this user have left that were killed, in folders
+// whose names begin so: those that end lets go. It returns them.
+func sweep(parent, prefix string, end func(*scratch) (bool, error)) ([]string, error) {
+	locks, err := filepath.Glob(filepath.Join(parent, prefix+"*"+lockSuffix))
 	if err != nil {
 		return nil, err
 	}
 	var swept []string
 	for _, path := range locks {
-		lock, err := os.OpenFile(path, os.O_RDWR, 0)
+		s, err := takeRemnant(path)
 		if err != nil {
-			continue // removed meanwhile, or another user's
+			return swept, err
 		}
-		s := &scratch{folder: strings.TrimSuffix(path, lockSuffix), lock: lock}
-		locked, err := tryLock(lock)
-		if err != nil || !locked {
-			err = errors.Join(err, lock.Close())
-		} else {
+		if s == nil {
+			continue
+		}
+		free, err := end(s)
+		switch {
+		case err != nil:
+			err = errors.Join(err, s.lock.Close())
+		case !free:
+			err = s.lock.Close()
+		default:
 			swept = append(swept, s.folder)
-			err = errors.Join(endServers(ctx, s.datadir(), s.path("my.cnf")), s.remove())
+			err = s.remove()
 		}
 		if err != nil {
-			return swept, fmt.Errorf("remove what an interrupted drill left in %s: %w", s.folder, err)
+			return swept, fmt.Errorf("remove what an interrupted run left in %s: %w", s.folder, err)
 		}
 	}
 	return swept, nil
+}
+
+// takeRemnant locks what a killed run of this user has left; nil: its run lives, or
+// it is not ours. Anybody may write where temporary files are.
+func takeRemnant(path string) (*scratch, error) {
+	lock, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it was removed meanwhile, or is another user's
+	}
+	info, err := lock.Stat()
+	if err == nil && info.Mode().IsRegular() && ownerIs(info, os.Geteuid()) {
+		var locked bool
+		if locked, err = tryLock(lock); err == nil && locked {
+			return &scratch{folder: strings.TrimSuffix(path, lockSuffix), lock: lock}, nil
+		}
+	}
+	return nil, errors.Join(err, lock.Close())
+}
+
+// isOf tells whether the folder is one of these users', or not there any more.
+func (s *scratch) isOf(users ...int) bool {
+	info, err := os.Lstat(s.folder)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return info.IsDir() && slices.ContainsFunc(users, func(uid int) bool { return ownerIs(info, uid) })
+}
+
+func ownerIs(info fs.FileInfo, uid int) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(stat.Uid) == uid
 }
 
 // endServers ends the servers of a data directory at once.

@@ -31,11 +31,12 @@ func isListening(ctx context.Context, socket string) bool {
 // says, and points it at the primary.
 func (r *restoreRun) seed(ctx context.Context) (err error) {
 	r.step(StepFenced, r.Program)
-	folder, err := r.fencedFolder()
+	fence, err := r.fencedFolder()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	defer func() { err = errors.Join(err, fence.remove()) }()
+	folder := fence.folder
 	conn := Connection{Socket: filepath.Join(folder, "sock"), Credentials: Credentials{User: "root"}}
 	fenced, err := startDetached(r.Program, r.fencedArguments(folder), r.target.layout.datadir)
 	if err != nil {
@@ -56,15 +57,37 @@ const fencedPrefix = "shardseed-fenced-"
 
 // fencedFolder makes the private folder of the fenced server: whoever can't
 // look into it can't reach the server.
-func (r *restoreRun) fencedFolder() (string, error) {
-	folder, err := os.MkdirTemp("", fencedPrefix)
+func (r *restoreRun) fencedFolder() (*scratch, error) {
+	fence, err := makeScratch(os.TempDir(), fencedPrefix)
 	if err != nil {
-		return "", fmt.Errorf("make a folder for the fenced start: %w", err)
+		return nil, fmt.Errorf("make a folder for the fenced start: %w", err)
 	}
-	if err := os.Chown(folder, r.target.uid, r.target.gid); err != nil {
-		return "", errors.Join(err, os.RemoveAll(folder))
+	if err := os.Chown(fence.folder, r.target.uid, r.target.gid); err != nil {
+		return nil, errors.Join(err, fence.remove())
 	}
-	return folder, nil
+	return fence, nil
+}
+
+// sweepFenced removes the folders of fenced servers that ended together with
+// their restores, whatever these were of. A server that lives is left to the same
+// restore, which ends it.
+func (r *restoreRun) sweepFenced(ctx context.Context) {
+	_, err := sweep(os.TempDir(), fencedPrefix, func(s *scratch) (bool, error) {
+		socket := s.path("sock")
+		return !isListening(ctx, socket) && !isSocketOf(socket), nil
+	})
+	if err != nil {
+		r.Progress.Warn(err.Error()) // it takes next to no room
+	}
+}
+
+// isSocketOf tells whether a process has been started with this socket.
+func isSocketOf(socket string) bool {
+	paths, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is right
+	return slices.ContainsFunc(paths, func(path string) bool {
+		cmdline, err := os.ReadFile(path)
+		return err == nil && slices.Contains(strings.Split(string(cmdline), "\x00"), "--socket="+socket)
+	})
 }
 
 // fencedArguments start a server that only we can reach, without its accounts,
@@ -112,7 +135,7 @@ func (t *target) endFenced(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		if err := os.RemoveAll(folder); err != nil {
+		if err := errors.Join(os.RemoveAll(folder), os.RemoveAll(folder+lockSuffix)); err != nil {
 			return fmt.Errorf("remove what an interrupted restore left: %w", err)
 		}
 	}

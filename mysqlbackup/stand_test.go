@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 
 // childRun is a backup, a restore or a startup that ends by SIGKILL when a step begins.
 type childRun struct {
+	TempDir                  string // for its temporary files; "": the usual one
 	Restore, Verify, Startup bool
 	Mode                     mysqlbackup.RestoreMode // of a startup
 	Force, InPlace           bool                    // of a restore
@@ -116,6 +117,9 @@ func (b *bench) killed(t *testing.T, c childRun) {
 	}
 	cmd := exec.CommandContext(t.Context(), program)
 	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	if c.TempDir != "" {
+		cmd.Env = append(cmd.Env, "TMPDIR="+c.TempDir)
+	}
 	output, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

@@ -201,7 +201,7 @@ func (d *drillRun) prepare(ctx context.Context) error {
 	if err := d.drawServerID(ctx); err != nil {
 		return err
 	}
-	swept, err := sweepScratch(ctx, opts.Scratch)
+	swept, err := d.sweepScratch(ctx, opts.Scratch)
 	for _, folder := range swept {
 		opts.Progress.Warn("removed what an interrupted drill had left in " + folder)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/replication"
 )
@@ -132,6 +134,8 @@ func TestDrillOptions(t *testing.T) {
 // TestScratch: what is locked is somebody's, what is not is a remnant.
 func TestScratch(t *testing.T) {
 	parent := t.TempDir()
+	d := new(drillRun)
+	d.owner.uid = os.Geteuid()
 	var all []*scratch
 	for range 3 {
 		s, err := newScratch(parent)
@@ -143,7 +147,7 @@ func TestScratch(t *testing.T) {
 		}
 		all = append(all, s)
 	}
-	if swept, err := sweepScratch(t.Context(), parent); err != nil || len(swept) > 0 {
+	if swept, err := d.sweepScratch(t.Context(), parent); err != nil || len(swept) > 0 {
 		t.Errorf("of living drills, swept %q, %v", swept, err)
 	}
 	if err := all[0].lock.Close(); err != nil { // as when it is killed
@@ -152,7 +156,7 @@ func TestScratch(t *testing.T) {
 	if err := all[1].unlock(); err != nil { // as when it is kept
 		t.Fatal(err)
 	}
-	swept, err := sweepScratch(t.Context(), parent)
+	swept, err := d.sweepScratch(t.Context(), parent)
 	if err != nil || fmt.Sprint(swept) != fmt.Sprint([]string{all[0].folder}) || exists(all[0].folder) || !exists(all[1].path("data", "db")) || !exists(all[2].path("data", "db")) {
 		t.Errorf("swept %q, %v", swept, err)
 	}
@@ -164,6 +168,45 @@ func TestScratch(t *testing.T) {
 	}
 	if _, err := newScratch("/" + strings.Repeat("x", maxScratch)); !errors.Is(err, ErrRefused) {
 		t.Errorf("long path: %v", err)
+	}
+}
+
+// Who may write where scratch folders are cannot have a drill touch other folders.
+func TestScratchOfOthers(t *testing.T) {
+	d := new(drillRun)
+	d.owner.uid = os.Geteuid()
+	parent, precious := t.TempDir(), t.TempDir()
+	if err := os.MkdirAll(filepath.Join(precious, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(parent, scratchPrefix+"1")
+	target := filepath.Join(precious, "lock")
+	if err := errors.Join(
+		os.Symlink(precious, folder), os.WriteFile(folder+lockSuffix, nil, 0o600), // a folder elsewhere
+		os.WriteFile(target, nil, 0o600), os.Symlink(target, filepath.Join(parent, scratchPrefix+"2"+lockSuffix)), // a lock elsewhere
+		unix.Mkfifo(filepath.Join(parent, scratchPrefix+"3"+lockSuffix), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	swept, err := d.sweepScratch(t.Context(), parent)
+	if err != nil || len(swept) > 0 || !exists(folder) || !exists(filepath.Join(precious, "data")) {
+		t.Errorf("swept %q, %v", swept, err)
+	}
+	foreign, err := newScratch(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := foreign.lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.owner.uid++
+	if os.Geteuid() == 0 { // a lock of ours, and somebody else's folder in the place of the one it had
+		if err := os.Chown(foreign.folder, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+		if swept, err := d.sweepScratch(t.Context(), parent); err != nil || len(swept) > 0 || !exists(foreign.folder) {
+			t.Errorf("swept %q, %v", swept, err)
+		}
 	}
 }
 
