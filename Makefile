@@ -90,6 +90,13 @@ faults: servers
 hostile: servers
 	go test -count=1 -timeout=30m -v ./fuzz/hostile -large
 
+# What commands take of memory and time on a repository of FRAMES frames, which takes
+# 20 s and 0.2 GB of disk for a million.
+FRAMES ?= 1000000
+.PHONY: scale
+scale:
+	go test -count=1 -timeout=120m -v -run TestScale ./fuzz/hostile -frames $(FRAMES)
+
 # Several hosts back up, forget, prune, restore and drill in one root, for MINUTES,
 # while their processes and servers are killed. A run that fails keeps its folders.
 MINUTES ?= 10

@@ -185,24 +185,44 @@ func (c *census) resolve() {
 }
 
 func (c *census) resolveCopy(first, e *entry) {
-	from := c.packs[e.pack].tier
-	for t := from; t < tierGone; t++ {
-		if first.best[t] == 0 && c.decodable(e, t) {
+	var base *entry
+	for t := c.packs[e.pack].tier; t < tierGone; t++ {
+		if first.best[t] != 0 {
+			continue
+		}
+		if base == nil {
+			base = c.firstBase(e)
+		}
+		if e.restsOn(base, t) {
 			first.best[t] = e.depth + 1
 		}
 	}
 }
 
-// decodable tells whether a copy can be decoded from packs up to the tier.
-func (c *census) decodable(e *entry, t tier) bool {
-	if c.packs[e.pack].tier > t {
-		return false
+// firstBase returns the first entry of a copy's base; nil if it has none, or that is
+// not there.
+func (c *census) firstBase(e *entry) *entry {
+	if e.base == 0 {
+		return nil
 	}
+	if copies := c.find(c.baseOf(e)); copies != nil {
+		return &copies[0]
+	}
+	return nil
+}
+
+// restsOn tells whether a copy can be decoded, given its base's first entry, which is
+// looked for in packs up to the tier.
+func (e *entry) restsOn(base *entry, t tier) bool {
 	if e.base == 0 {
 		return e.depth == 0
 	}
-	base := c.find(c.baseOf(e))
-	return base != nil && base[0].best[t] > 0 && base[0].best[t] <= e.depth
+	return base != nil && base.best[t] > 0 && base.best[t] <= e.depth
+}
+
+// decodable tells whether a copy can be decoded from packs up to the tier.
+func (c *census) decodable(e *entry, t tier) bool {
+	return c.packs[e.pack].tier <= t && e.restsOn(c.firstBase(e), t)
 }
 
 // need says that a backup needs the chunk. It returns false if no pack has a
@@ -296,11 +316,11 @@ func (c *census) chooseAt(copies []entry, depth uint8) {
 			e.marks |= markChosen
 			c.packs[e.pack].used += int64(e.size)
 			if depth > 0 {
-				c.use(&c.find(c.baseOf(e))[0], e)
+				c.use(c.firstBase(e), e)
 			}
 		}
 		if depth > 0 {
-			c.find(c.baseOf(e))[0].marks |= 1 << t
+			c.firstBase(e).marks |= 1 << t
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
-	"github.com/shardseed/shardseed/manifest"
 	"github.com/shardseed/shardseed/walk"
 )
 
@@ -29,18 +28,19 @@ type Options struct {
 // run is one run of a check.
 type run struct {
 	Options
-	catalog *catalog
-	marks   cas.Marks
-	ledger  *cas.Ledger
-	backups []walk.Listed
-	objects []Object            // that are damaged
-	reader  *cas.Reader         // of what is readable
-	lost    bool                // a chunk is in no pack, or a node cannot be read
-	missing map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
-	gone    []*packState        // that garbage collection has deleted while they were to be read
-	early   bool                // packs were deleted before their directories were read
-	summary Summary
-	visited bits // nodes that were walked through
+	catalog  *catalog
+	marks    cas.Marks
+	ledger   *cas.Ledger
+	backups  []listed
+	recorded []cas.ID            // packs that records name
+	objects  []Object            // that are damaged
+	reader   *cas.Reader         // of what is readable
+	lost     bool                // a chunk is in no pack, or a node cannot be read
+	missing  map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
+	gone     []*packState        // that garbage collection has deleted while they were to be read
+	early    bool                // packs were deleted before their directories were read
+	summary  Summary
+	visited  bits // nodes that were walked through
 }
 
 // Check checks a repository and tells what it finds. The error says why the check
@@ -161,7 +161,7 @@ func (r *run) readObjects(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.backups, err = walk.Backups(ctx, r.Repo, r.Shards...); err != nil { // after the marks: see hasMoved
+	if err := r.readBackups(ctx); err != nil { // after the marks: see hasMoved
 		return err
 	}
 	if r.ledger, err = r.Repo.Ledger(ctx); err != nil {
@@ -176,6 +176,35 @@ func (r *run) readObjects(ctx context.Context) (err error) {
 		}
 	}
 	return r.readPrimaries(ctx)
+}
+
+// listed is a backup that is listed, without the packs that its record names: they
+// would take most of the memory, and many backups name the same ones.
+type listed struct {
+	walk.Listed
+	named []uint32 // those packs, by their number in run.recorded
+}
+
+func (r *run) readBackups(ctx context.Context) error {
+	numbers := map[cas.ID]uint32{}
+	return walk.EachBackup(ctx, r.Repo, r.Shards, func(b walk.Listed) error {
+		l := listed{Listed: b}
+		if b.Manifest != nil {
+			l.named = make([]uint32, len(b.Manifest.Packs))
+			for i, id := range b.Manifest.Packs {
+				number, known := numbers[id]
+				if !known {
+					number = uint32(len(r.recorded))
+					numbers[id] = number
+					r.recorded = append(r.recorded, id)
+				}
+				l.named[i] = number
+			}
+			b.Manifest.Packs = nil
+		}
+		r.backups = append(r.backups, l)
+		return nil
+	})
 }
 
 // readPrimaries reads what the repository says of the shards' primaries.
@@ -218,7 +247,7 @@ func (r *run) walkAll(ctx context.Context) error {
 		case b.Err != nil:
 			return b.Err
 		}
-		if err := walk.Backup(ctx, r.reader, b.Manifest, &needs{r, b.Manifest}); err != nil {
+		if err := walk.Backup(ctx, r.reader, b.Manifest, &needs{r, b.named}); err != nil {
 			return fmt.Errorf("check backup %s: %w", b.Key, err)
 		}
 	}
@@ -228,7 +257,7 @@ func (r *run) walkAll(ctx context.Context) error {
 // needs is the visitor that notes what is needed.
 type needs struct {
 	*run
-	backup *manifest.Manifest
+	named []uint32 // packs that the backup's record names
 }
 
 // Visit implements walk.Visitor.
@@ -247,7 +276,8 @@ func (n *needs) Visit(p walk.Piece) (below bool, err error) {
 // chunk of the backup is in no pack.
 func (n *needs) noteMissing() {
 	n.lost = true
-	for _, id := range n.backup.Packs {
+	for _, number := range n.named {
+		id := n.recorded[number]
 		if _, found := n.catalog.number[id]; !found {
 			n.missing[id] = struct{}{}
 		}

@@ -28,7 +28,7 @@ func (r *run) mapDamage(ctx context.Context) error {
 		case b.Err != nil || !lacking:
 			continue
 		default:
-			m.manifest = b.Manifest
+			m.named = b.named
 			if err := walk.Backup(ctx, r.reader, b.Manifest, m); err != nil {
 				return fmt.Errorf("map damage to backup %s: %w", b.Key, err)
 			}
@@ -51,14 +51,14 @@ func (r *run) mapDamage(ctx context.Context) error {
 // mapper is the visitor that tells what hangs on damage in one backup.
 type mapper struct {
 	*run
-	manifest *manifest.Manifest
-	clean    bits           // leaves below which nothing is damaged, of all backups
-	leaf     *uint32        // the leaf that is being walked through, while nothing in it is damaged
-	told     cas.ID         // node that was told
-	open     Range          // that may go on; its State is "" if there is none
-	file     *manifest.File // of the range told last
-	tables   map[string]struct{}
-	found    Backup
+	named  []uint32       // packs that the backup's record names
+	clean  bits           // leaves below which nothing is damaged, of all backups
+	leaf   *uint32        // the leaf that is being walked through, while nothing in it is damaged
+	told   cas.ID         // node that was told
+	open   Range          // that may go on; its State is "" if there is none
+	file   *manifest.File // of the range told last
+	tables map[string]struct{}
+	found  Backup
 }
 
 // Visit implements walk.Visitor.
@@ -176,7 +176,8 @@ func (m *mapper) blame(id cas.ID) []cas.ID {
 	into := map[cas.ID]struct{}{}
 	m.catalog.culprits(newKey(id, 0), cas.AnyDepth, restorable, into, frameSet{})
 	if len(into) == 0 {
-		for _, id := range m.manifest.Packs {
+		for _, number := range m.named {
+			id := m.recorded[number]
 			if _, missing := m.missing[id]; missing {
 				into[id] = struct{}{}
 			}

@@ -33,6 +33,11 @@ func (e *Entry) sound() bool {
 // Catalog returns the listed backups of a shard, oldest first. What can't be
 // read of one stands in its entry.
 func Catalog(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspace, shard manifest.Shard) ([]Entry, error) {
+	return catalog(ctx, repo, keyspace, shard, func(*Entry) {})
+}
+
+// catalog is Catalog with only that of each entry which trim leaves.
+func catalog(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspace, shard manifest.Shard, trim func(*Entry)) ([]Entry, error) {
 	keys, err := repo.Keys(ctx, string(keyspace), string(shard))
 	if err != nil {
 		return nil, err
@@ -58,6 +63,7 @@ func Catalog(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspa
 			return nil, context.Cause(ctx)
 		}
 		entry.Err = err
+		trim(&entry)
 		entries = append(entries, entry)
 	}
 	return entries, nil

@@ -35,11 +35,12 @@ type Judged struct {
 func (j *Judged) Keep() bool { return len(j.Rules) > 0 }
 
 // Forget removes the backups that the policy does not keep, oldest first, and
-// returns what it decided of each, oldest first. It removes each as [Remove]
+// returns what it decided of each, oldest first, without the packs of their records.
+// It removes each as [Remove]
 // does: one that was pinned meanwhile stays, and if the newest good backup has
 // gone meanwhile, it stops. With an error the result tells how far it came.
 func Forget(ctx context.Context, opts ForgetOptions) ([]Judged, error) {
-	entries, err := Catalog(ctx, opts.Repo, opts.Keyspace, opts.Shard)
+	entries, err := catalog(ctx, opts.Repo, opts.Keyspace, opts.Shard, withoutPacks)
 	if err != nil {
 		return nil, err
 	}
@@ -59,6 +60,13 @@ func Forget(ctx context.Context, opts ForgetOptions) ([]Judged, error) {
 		}
 	}
 	return judged, unreadable(entries)
+}
+
+// withoutPacks drops what most of a record's memory is: rules do not ask for it.
+func withoutPacks(e *Entry) {
+	if e.Manifest != nil {
+		e.Manifest.Packs = nil
+	}
 }
 
 // judge lets the policy decide. Backups whose names are no names are left out:

@@ -41,36 +41,38 @@ type Listed struct {
 	Err      error
 }
 
-// Backups returns the listed backups of shards, given as keyspace/shard, in
-// their order and each shard's oldest first; of all shards if none is given.
-// A record that cannot be read is no error of the call. Backups that are
-// removed meanwhile are left out.
-func Backups(ctx context.Context, repo *cas.Repository, shards ...string) ([]Listed, error) {
+// EachBackup calls fn for the listed backups of shards, given as keyspace/shard, in
+// their order and each shard's oldest first; for those of all shards if none is given.
+// A record that cannot be read is no error of the call. Backups that are removed
+// meanwhile are left out. An error of fn ends it.
+func EachBackup(ctx context.Context, repo *cas.Repository, shards []string, fn func(Listed) error) error {
 	if len(shards) == 0 {
 		var err error
 		if shards, err = repo.Shards(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	var list []Listed
 	for _, shard := range shards {
 		probe, err := cas.ParseKey(shard + "/x")
 		if err != nil {
-			return nil, err
+			return err
 		}
 		keys, err := repo.Keys(ctx, probe.Keyspace(), probe.ShardName())
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, key := range keys {
 			m, err := Manifest(ctx, repo, key)
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return ctx.Err()
 			}
-			if !errors.Is(err, cas.ErrNotFound) {
-				list = append(list, Listed{key, m, err})
+			if errors.Is(err, cas.ErrNotFound) {
+				continue
+			}
+			if err := fn(Listed{key, m, err}); err != nil {
+				return err
 			}
 		}
 	}
-	return list, nil
+	return nil
 }
