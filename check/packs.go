@@ -93,8 +93,7 @@ func (r *run) scan(ctx context.Context, p *packState) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		p.problems = append(p.problems, Problem{KindRead, err.Error()})
-		pack = &cas.Pack{ID: p.id, Kind: cas.KindData}
+		pack = &cas.Pack{ID: p.id, Kind: cas.KindData, Unread: err}
 	}
 	if pack.Unread != nil {
 		p.problems = append(p.problems, Problem{KindRead, pack.Unread.Error()})
