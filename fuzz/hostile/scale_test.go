@@ -268,8 +268,15 @@ func TestScale(t *testing.T) {
 	g.forget()
 	t.Logf("%d frames, of which %d are deltas, in %d packs: made in %v", g.frames, g.deltas, len(g.packs), time.Since(begun).Round(time.Millisecond))
 	for _, args := range [][]string{
-		{"reindex"}, {"check"}, {"repair", "--dry-run"}, {"stats"}, {"forget", "commerce/-80", "--keep-last", "1", "--dry-run"}, {"prune", "--dry-run"},
-		{"check", "--read-data"}, {"prune"}, {"check", "--read-data"},
+		{"reindex"},
+		{"check"},
+		{"repair", "--dry-run"},
+		{"stats"},
+		{"forget", "commerce/-80", "--keep-last", "1", "--dry-run"},
+		{"prune", "--dry-run"},
+		{"check", "--read-data"},
+		{"prune"},
+		{"check", "--read-data"},
 	} {
 		got := g.measure(args...)
 		t.Logf("%-45s %6.1f MiB, %4d bytes a frame, %6d ms", strings.Join(args, " "), float64(got.peak)/(1<<20), got.peak/int64(g.frames), got.took.Milliseconds())
