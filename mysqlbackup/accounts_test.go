@@ -108,7 +108,7 @@ func TestReplicationAccount(t *testing.T) {
 			opts := b.backupOptions(t, primary)
 			opts.AllowPrimary = true
 			b.mustBackUp(t, opts)
-			target := b.mustRestore(t, flavor, mysqltest.Options{})
+			target := b.seed(t, flavor, mysqltest.Options{})
 			if got := channelsOf(t, target)[""].TLS; got != test.tls {
 				t.Errorf("%s: the replica connects by TLS: %t, want %t", test.name, got, test.tls)
 			}

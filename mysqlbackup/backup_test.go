@@ -157,13 +157,8 @@ func TestBackup(t *testing.T) {
 		t.Logf("%+v", second.Manifest.Totals)
 		primary.Write(t, 20)
 		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		if err := b.topology().SetPrimary(t.Context(), mysqlbackup.HostPort{Host: "127.0.0.1", Port: primary.Port}); err != nil {
-			t.Fatal(err)
-		}
-		result, err := mysqlbackup.Restore(t.Context(), b.restoreOptions(t, target))
-		if err != nil {
-			t.Fatal(err)
-		}
+		b.setPrimary(t, primary)
+		result := mustRestore(t, b.restoreOptions(t, target))
 		t.Logf("%+v", result.Proof)
 		target.WaitForReplica(t, primary)
 		if diff := mysqltest.Differences(target.Checksums(t), primary.Checksums(t)); len(diff) > 0 {

@@ -32,10 +32,7 @@ func TestKeys(t *testing.T) {
 		r.source.Exec(t, append(createDatabase(), tableKinds(secretKinds(flavor))...)...)
 		opts := r.backupOptions(t, r.source)
 		opts.AllowPrimary = true
-		result, err := mysqlbackup.Backup(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		result := r.mustBackUp(t, opts)
 		r.manifest = result.Manifest
 		if pages := result.Manifest.Pages; pages.Bad != 0 || pages.Encrypted < 30 {
 			t.Errorf("pages: %+v", pages)
@@ -45,9 +42,7 @@ func TestKeys(t *testing.T) {
 		r.target = mysqltest.New(t, flavor, mysqltest.Options{})
 		arm(t, r.target)
 		copyKeys(t, r.source.Datadir, r.target.Datadir)
-		if _, err := mysqlbackup.Restore(t.Context(), r.restoreOptions(t, r.target)); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, r.restoreOptions(t, r.target))
 		r.compare(t)
 		if _, err := os.Stat(filepath.Join(r.target.Datadir, keysName)); err != nil {
 			t.Errorf("after a restore: %v", err)

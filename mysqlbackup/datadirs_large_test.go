@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
-	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
 )
 
@@ -39,19 +38,14 @@ func TestManyTables(t *testing.T) {
 		opts := r.backupOptions(t, r.source)
 		opts.AllowPrimary = true
 		began = time.Now()
-		result, err := mysqlbackup.Backup(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		result := r.mustBackUp(t, opts)
 		t.Logf("%d files backed up in %v, %.1f s of it stopped: %+v", result.Manifest.Files.Count, time.Since(began), result.Manifest.Downtime, result.Manifest.Totals)
 		if m := result.Manifest; m.Files.Count < 3000 || m.Totals.Zero < bigSize/2 || m.Totals.Stored > 100<<20 {
 			t.Errorf("got %d files, %+v", m.Files.Count, m.Totals)
 		}
 		r.target = mysqltest.New(t, flavor, mysqltest.Options{})
 		began = time.Now()
-		if _, err := mysqlbackup.Restore(t.Context(), r.restoreOptions(t, r.target)); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, r.restoreOptions(t, r.target))
 		t.Logf("restored in %v", time.Since(began))
 		wantHoles(t, filepath.Join(r.target.Datadir, "dd", "big.ibd"))
 		for _, query := range []string{

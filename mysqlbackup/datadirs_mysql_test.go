@@ -167,9 +167,7 @@ func TestMySQLMovedTablespaces(t *testing.T) {
 		t.Errorf("after a refusal: %v, %v", entries, err)
 	}
 	opts.Map = map[string]string{string(r.from): r.to.at("far")} // all below one folder that it looks into
-	if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-		t.Fatal(err)
-	}
+	mustRestore(t, opts)
 	r.target = blind
 	r.source.Start(t)
 	r.compare(t)

@@ -99,10 +99,7 @@ func (c pageCase) wantNotChosen(t *testing.T, b *bench) {
 	target := mysqltest.New(t, c.flavor, mysqltest.Options{Cnf: c.cnf})
 	opts := b.restoreOptions(t, target)
 	opts.Mode = mysqlbackup.ModeFiles
-	result, err := mysqlbackup.Restore(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	result := mustRestore(t, opts)
 	if result.Manifest.Key() != keys[0] {
 		t.Errorf("restored %s, want %s", result.Manifest.Key(), keys[0])
 	}

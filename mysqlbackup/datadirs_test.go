@@ -97,10 +97,7 @@ func (r *datadirRun) again(t *testing.T) {
 	}
 	opts := r.backupOptions(t, r.target)
 	opts.AllowPrimary = true
-	result, err := mysqlbackup.Backup(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	result := r.mustBackUp(t, opts)
 	for path := range r.paths(t, result.Manifest) {
 		if !strings.HasPrefix(path, string(r.to)) && !strings.HasPrefix(path, r.target.Datadir) {
 			t.Errorf("the backup of the restored server has %s", path)
@@ -141,12 +138,8 @@ func (r *datadirRun) backUp(t *testing.T) {
 	t.Helper()
 	opts := r.backupOptions(t, r.source)
 	opts.AllowPrimary = !r.replica
-	result, err := mysqlbackup.Backup(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.manifest = result.Manifest
-	r.checkManifest(t, result.Manifest)
+	r.manifest = r.mustBackUp(t, opts).Manifest
+	r.checkManifest(t, r.manifest)
 }
 
 // drill wants the backup to pass its drill, with the options that the manifest
@@ -209,15 +202,10 @@ func (r *datadirRun) restore(t *testing.T) {
 		opts.Map[r.from.at(folder)] = r.to.at(folder)
 	}
 	if r.primary != nil {
-		primary := mysqlbackup.HostPort{Host: "127.0.0.1", Port: r.primary.Port}
-		if err := r.topology().SetPrimary(t.Context(), primary); err != nil {
-			t.Fatal(err)
-		}
+		r.setPrimary(t, r.primary)
 		r.primary.Write(t, 10)
 	}
-	if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-		t.Fatal(err)
-	}
+	mustRestore(t, opts)
 	if r.primary != nil {
 		r.target.WaitForReplica(t, r.primary)
 		r.source.WaitForReplica(t, r.primary)

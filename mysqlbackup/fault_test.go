@@ -33,6 +33,17 @@ func checkInterrupted(t *testing.T, err error) {
 	}
 }
 
+// backupSteps are the steps of a backup in their order, but for those that take
+// the server out of serving and back.
+func backupSteps() []mysqlbackup.Step {
+	return []mysqlbackup.Step{
+		mysqlbackup.StepIdentify, mysqlbackup.StepPreCopy, mysqlbackup.StepJournal, mysqlbackup.StepFence,
+		mysqlbackup.StepStopReplication, mysqlbackup.StepPosition, mysqlbackup.StepStop, mysqlbackup.StepLock,
+		mysqlbackup.StepProve, mysqlbackup.StepCopy, mysqlbackup.StepSeal, mysqlbackup.StepStart,
+		mysqlbackup.StepRecheck, mysqlbackup.StepPublish, mysqlbackup.StepPutBack, mysqlbackup.StepCatchUp,
+	}
+}
+
 // TestBackupInterrupted interrupts one run after the other, each a step later:
 // each of them works on what the one before has left.
 func TestBackupInterrupted(t *testing.T) {
@@ -40,7 +51,7 @@ func TestBackupInterrupted(t *testing.T) {
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		published := 0
-		for _, step := range mysqlbackup.BackupSteps() {
+		for _, step := range backupSteps() {
 			result, err := mysqlbackup.Backup(s.interruptAt(t, step), s.backupOptions(t, s.replica))
 			checkInterrupted(t, err)
 			if slices.Contains([]mysqlbackup.Step{mysqlbackup.StepPutBack, mysqlbackup.StepCatchUp}, step) {
@@ -62,24 +73,13 @@ func TestBackupInterrupted(t *testing.T) {
 	})
 }
 
-// backUp makes a backup that must succeed.
-func (s *stand) backUp(t *testing.T) *mysqlbackup.BackupResult {
-	t.Helper()
-	s.progress.onStep = nil
-	result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
 // TestRecoverKilled puts the server back after a SIGKILL at every step.
 func TestRecoverKilled(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
 		published := 0
-		for _, step := range mysqlbackup.BackupSteps() {
+		for _, step := range backupSteps() {
 			s.killed(t, childRun{Server: s.replica, DieAt: step})
 			if step == mysqlbackup.StepPutBack || step == mysqlbackup.StepCatchUp {
 				published++
@@ -123,7 +123,7 @@ func TestBackupAfterKilled(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
-		for _, step := range mysqlbackup.BackupSteps() {
+		for _, step := range backupSteps() {
 			s.killed(t, childRun{Server: s.replica, DieAt: step})
 		}
 		s.backUp(t)
@@ -140,7 +140,7 @@ func TestRecoverRebooted(t *testing.T) {
 	t.Parallel()
 	parallelFlavors(t, func(t *testing.T, flavor replication.Flavor) {
 		s := newStand(t, flavor)
-		steps := mysqlbackup.BackupSteps()
+		steps := backupSteps()
 		published := 0
 		first, last := slices.Index(steps, mysqlbackup.StepFence), slices.Index(steps, mysqlbackup.StepCatchUp)
 		for i, step := range steps[first : last+1] {

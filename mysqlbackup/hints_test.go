@@ -211,23 +211,18 @@ func TestPreCopy(t *testing.T) {
 				s.replica.WaitForReplica(t, s.primary)
 			}
 		}
-		result, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica))
-		if err != nil {
-			t.Fatal(err)
-		}
+		result := s.mustBackUp(t, s.backupOptions(t, s.replica))
 		if steps[1] != string(mysqlbackup.StepPreCopy) || result.Manifest.Downtime <= 0 || result.Manifest.Totals.New == 0 {
 			t.Errorf("steps %v, down for %v s, totals %+v", steps, result.Manifest.Downtime, result.Manifest.Totals)
 		}
 		s.progress.onStep = nil
-		target := s.mustRestore(t, flavor, mysqltest.Options{})
+		target := s.seed(t, flavor, mysqltest.Options{})
 		checkReplica(t, target, s.primary)
 		for _, from := range []int64{-1, 1 << 40} {
 			opts := s.backupOptions(t, s.replica)
 			opts.PreCopyFrom = from
 			s.at(mysqlbackup.StepPreCopy, func() { t.Errorf("pre-copy from %d bytes on", from) })
-			if _, err := mysqlbackup.Backup(t.Context(), opts); err != nil {
-				t.Fatal(err)
-			}
+			s.mustBackUp(t, opts)
 		}
 	})
 }
@@ -258,10 +253,7 @@ func TestPreCopyIdle(t *testing.T) {
 			opts := s.backupOptions(t, s.replica)
 			opts.Progress, opts.Rehash = p, true
 			opts.Now = func() time.Time { return time.Now().Add(time.Hour) } // nothing was written just now
-			result, err := mysqlbackup.Backup(t.Context(), opts)
-			if err != nil {
-				t.Fatal(err)
-			}
+			result := s.mustBackUp(t, opts)
 			return result.Manifest.Totals.Plain - p.begun["copy"], p.begun["copy"]
 		}
 		size := func(table string) int64 {
@@ -276,13 +268,13 @@ func TestPreCopyIdle(t *testing.T) {
 			t.Errorf("took over %d bytes and read %d again; %d are tables that nobody wrote to, %d one that somebody did",
 				taken, read, least, size("busy"))
 		}
-		checkReplica(t, s.mustRestore(t, flavor, mysqltest.Options{}), s.primary)
+		checkReplica(t, s.seed(t, flavor, mysqltest.Options{}), s.primary)
 
 		taken, read = backup("INSERT INTO ahead.later VALUES (2, 'two')")
 		if least := size("idle"); taken < least || read < size("later") {
 			t.Errorf("took over %d bytes and read %d again; %d are tables that nobody wrote to, %d one that somebody did",
 				taken, read, least, size("later"))
 		}
-		checkReplica(t, s.mustRestore(t, flavor, mysqltest.Options{}), s.primary)
+		checkReplica(t, s.seed(t, flavor, mysqltest.Options{}), s.primary)
 	})
 }

@@ -65,9 +65,7 @@ func TestTwoHosts(t *testing.T) {
 			target := mysqltest.New(t, flavor, mysqltest.Options{})
 			opts := s.restoreOptions(t, target)
 			opts.Backup = &results[uid%2].Manifest.Name // one of each
-			if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-				t.Fatal(err)
-			}
+			mustRestore(t, opts)
 			checkReplica(t, target, s.primary)
 		}
 		s.checkBack(t, 3) // and one in the other shard

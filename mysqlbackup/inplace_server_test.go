@@ -25,10 +25,7 @@ func newStray(t *testing.T, flavor replication.Flavor) (*stand, *mysqltest.Serve
 	}
 	s.replica.WaitForReplica(t, s.primary)
 	s.backUp(t)
-	target := mysqltest.New(t, flavor, mysqltest.Options{})
-	if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
-		t.Fatal(err)
-	}
+	target := s.seed(t, flavor, mysqltest.Options{})
 	s.stray(t, target)
 	s.primary.Write(t, 10)
 	s.replica.WaitForReplica(t, s.primary)
@@ -71,10 +68,7 @@ func TestRestoreInPlace(t *testing.T) {
 		s, target := newStray(t, flavor)
 		opts := s.restoreOptions(t, target)
 		opts.InPlace = true
-		result, err := mysqlbackup.Restore(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		result := mustRestore(t, opts)
 		plain := result.Manifest.Totals.Plain
 		t.Logf("wrote %d and kept %d of %d bytes", result.Written, result.Kept, plain)
 		if result.Written == 0 || result.Written > plain/10 || result.Kept < plain/2 || result.Written+result.Kept > plain {
@@ -150,9 +144,7 @@ func TestRestoreInPlaceKilled(t *testing.T) {
 		}
 		opts := s.restoreOptions(t, target)
 		opts.InPlace = true
-		if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, opts)
 		checkReset(t, s, target)
 	})
 }
@@ -162,9 +154,7 @@ func TestRestoreInPlaceKilled(t *testing.T) {
 func TestRestoreAfterInPlace(t *testing.T) {
 	s, target := newStray(t, replication.MariaDB)
 	s.killed(t, childRun{Restore: true, InPlace: true, Server: target, DieAfter: 20 << 20})
-	if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
-		t.Fatal(err)
-	}
+	mustRestore(t, s.restoreOptions(t, target))
 	checkReset(t, s, target)
 }
 

@@ -104,9 +104,7 @@ func TestChangedFlags(t *testing.T) {
 // backUpMeanwhile makes a backup, with what at has prepared, that must succeed.
 func (s *stand) backUpMeanwhile(t *testing.T) {
 	t.Helper()
-	if _, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, s.replica)); err != nil {
-		t.Fatal(err)
-	}
+	s.mustBackUp(t, s.backupOptions(t, s.replica))
 }
 
 // TestReshuffle makes another replica the primary while one is backed up.

@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/shardseed/shardseed/internal/mysqltest"
-	"github.com/shardseed/shardseed/mysqlbackup"
 	"github.com/shardseed/shardseed/replication"
 )
 
@@ -28,15 +27,11 @@ func TestRestoreForAnotherUser(t *testing.T) {
 		uid := giveTo(t, target.Dir, "nobody")
 		opts := s.restoreOptions(t, target)
 		opts.Owner = "nobody"
-		if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, opts)
 		target.WaitForReplica(t, s.primary)
 		checkOwner(t, target.Datadir, uid)
 		checkRunsAs(t, target, uid)
-		if _, err := mysqlbackup.Backup(t.Context(), s.backupOptions(t, target)); err != nil {
-			t.Fatal(err)
-		}
+		s.mustBackUp(t, s.backupOptions(t, target))
 		checkRunsAs(t, target, uid)
 	})
 }

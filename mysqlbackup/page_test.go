@@ -123,10 +123,7 @@ func TestBackupStopped(t *testing.T) {
 			t.Errorf("got %+v, server runs: %t", result.Manifest, s.replica.Running())
 		}
 		s.primary.Write(t, 5)
-		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
-			t.Fatal(err)
-		}
+		target := s.seed(t, flavor, mysqltest.Options{})
 		checkReplica(t, target, s.primary)
 	})
 }

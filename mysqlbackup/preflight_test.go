@@ -86,19 +86,13 @@ func TestBackupPrimary(t *testing.T) {
 		_, err := mysqlbackup.Backup(t.Context(), opts)
 		checkSays(t, err, "it may be the primary", "is the shard's primary")
 		opts.AllowPrimary = true
-		result, err := mysqlbackup.Backup(t.Context(), opts)
-		if err != nil {
-			t.Fatal(err)
-		}
+		result := s.mustBackUp(t, opts)
 		if result.CaughtUp != nil || result.Manifest.State.ReplicaConfigured {
 			t.Errorf("the backup of a primary says it is of a replica: %+v", result.Manifest.State)
 		}
 		checkState(t, s.primary, before)
 		s.primary.Write(t, 5)
-		target := mysqltest.New(t, flavor, mysqltest.Options{})
-		if _, err := mysqlbackup.Restore(t.Context(), s.restoreOptions(t, target)); err != nil {
-			t.Fatal(err)
-		}
+		target := s.seed(t, flavor, mysqltest.Options{})
 		checkReplica(t, target, s.primary)
 	})
 }

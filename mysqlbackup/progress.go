@@ -56,12 +56,3 @@ const (
 // StepCheckTables is a step of [Verify], which has StepPreflight, StepFiles,
 // StepFenced, StepPosition, this one, StepCatchUp and StepPublish.
 const StepCheckTables Step = "check-tables"
-
-// BackupSteps are the steps of [Backup] in their order, without [StepDrain] and
-// [StepServe].
-func BackupSteps() []Step {
-	return []Step{
-		StepIdentify, StepPreCopy, StepJournal, StepFence, StepStopReplication, StepPosition, StepStop, StepLock, StepProve,
-		StepCopy, StepSeal, StepStart, StepRecheck, StepPublish, StepPutBack, StepCatchUp,
-	}
-}

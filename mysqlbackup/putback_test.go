@@ -51,9 +51,7 @@ func TestServices(t *testing.T) {
 		s := newStand(t, flavor)
 		backups := 0
 		t.Run("commands", func(t *testing.T) {
-			if _, err := mysqlbackup.Backup(t.Context(), s.withCommands(t, "", "")); err != nil {
-				t.Fatal(err)
-			}
+			s.mustBackUp(t, s.withCommands(t, "", ""))
 			backups++
 			s.checkBack(t, backups)
 		})

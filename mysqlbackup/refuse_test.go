@@ -130,9 +130,7 @@ func (s *stand) testErrant(t *testing.T, target *mysqltest.Server) {
 	}
 	opts := s.restoreOptions(t, target)
 	opts.Backup = &name
-	if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-		t.Fatal(err)
-	}
+	mustRestore(t, opts)
 	checkReplica(t, target, s.primary)
 }
 

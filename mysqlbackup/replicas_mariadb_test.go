@@ -30,7 +30,7 @@ func TestReplicaByFile(t *testing.T) {
 	opts.Server.Service = commandsOf(replica)
 	b.mustBackUp(t, opts)
 	checkUsesGTIDs(t, replica, false)
-	target := b.mustRestore(t, replication.MariaDB, mysqltest.Options{})
+	target := b.seed(t, replication.MariaDB, mysqltest.Options{})
 	b.checkWarned(t, "by file and position")
 	checkUsesGTIDs(t, target, false)
 	stop()
@@ -39,7 +39,7 @@ func TestReplicaByFile(t *testing.T) {
 
 	b.mustBackUp(t, opts)
 	purgeLogs(t, primary)
-	target = b.mustRestore(t, replication.MariaDB, mysqltest.Options{})
+	target = b.seed(t, replication.MariaDB, mysqltest.Options{})
 	checkUsesGTIDs(t, target, true)
 	primary.Write(t, 1)
 	target.WaitForReplica(t, primary)
@@ -47,7 +47,7 @@ func TestReplicaByFile(t *testing.T) {
 	promote(t, target)
 	b.setPrimary(t, target)
 	target.Write(t, 1)
-	last := b.mustRestore(t, replication.MariaDB, mysqltest.Options{})
+	last := b.seed(t, replication.MariaDB, mysqltest.Options{})
 	checkUsesGTIDs(t, last, true)
 	sameRows(t, last, target, countWrites)
 }

@@ -51,7 +51,7 @@ func TestReplicaWithoutGTIDs(t *testing.T) {
 	}
 	opts.Server.Service = commandsOf(replica) // it goes on before it can be asked
 	b.mustBackUp(t, opts)
-	target := b.mustRestore(t, replication.MySQL, withoutGTIDs())
+	target := b.seed(t, replication.MySQL, withoutGTIDs())
 	stop()
 	b.checkWarned(t, "by file and position")
 	sameRows(t, target, primary, countWrites)
@@ -79,7 +79,7 @@ func TestReplicaWithoutGTIDs(t *testing.T) {
 	b.mustBackUp(t, opts)
 	b.checkWarned(t, "can follow this server only")
 	primary.Write(t, 5)
-	target = b.mustRestore(t, replication.MySQL, withoutGTIDs())
+	target = b.seed(t, replication.MySQL, withoutGTIDs())
 	sameRows(t, target, primary, countWrites)
 }
 
@@ -116,7 +116,7 @@ func TestReplicaParallel(t *testing.T) {
 			t.Errorf("the position has gaps: %s", executed)
 		}
 	}
-	target := b.mustRestore(t, replication.MySQL, mysqltest.Options{})
+	target := b.seed(t, replication.MySQL, mysqltest.Options{})
 	target.WaitForReplica(t, primary)
 	if diff := mysqltest.Differences(target.Checksums(t), primary.Checksums(t)); len(diff) > 0 {
 		t.Errorf("tables differ: %v", diff)

@@ -101,29 +101,6 @@ func (b *bench) checkWarned(t testing.TB, words ...string) {
 	b.progress.warned = nil
 }
 
-// mustBackUp makes a backup without marks.
-func (b *bench) mustBackUp(t testing.TB, opts mysqlbackup.BackupOptions) *mysqlbackup.BackupResult {
-	t.Helper()
-	result, err := mysqlbackup.Backup(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if left := b.journals(t); len(left) > 0 {
-		t.Errorf("journals are left: %v", left)
-	}
-	return result
-}
-
-// mustRestore restores the newest backup to a new server.
-func (b *bench) mustRestore(t testing.TB, flavor replication.Flavor, options mysqltest.Options) *mysqltest.Server {
-	t.Helper()
-	target := mysqltest.New(t, flavor, options)
-	if _, err := mysqlbackup.Restore(t.Context(), b.restoreOptions(t, target)); err != nil {
-		t.Fatal(err)
-	}
-	return target
-}
-
 // TestReplicaOfTwo backs up a replica of two sources, one of which it later
 // does not apply, and restores it as a replica of one.
 func TestReplicaOfTwo(t *testing.T) {
@@ -164,7 +141,7 @@ func TestReplicaOfTwo(t *testing.T) {
 		b.checkWarned(t, fmt.Sprintf("replication from 127.0.0.1:%d did not run before", two.Port))
 
 		one.Exec(t, "INSERT INTO a.t VALUES ()")
-		target := b.mustRestore(t, flavor, mysqltest.Options{})
+		target := b.seed(t, flavor, mysqltest.Options{})
 		b.checkWarned(t, "replica of 2 sources", "stays in its GTID position")
 		checkThreads(t, target, map[string]string{"": "Yes Yes"})
 		sameRows(t, target, one, "SELECT COUNT(*) FROM a.t")
@@ -322,7 +299,7 @@ func TestReplicaWithoutBinlog(t *testing.T) {
 		if result == nil || len(result.Manifest.Marks) != 1 || result.Manifest.Marks[0].Kind != manifest.MarkPositionNotRechecked {
 			t.Fatalf("result %+v", result)
 		}
-		target := b.mustRestore(t, flavor, mysqltest.Options{}) // of the good one
+		target := b.seed(t, flavor, mysqltest.Options{}) // of the good one
 		target.WaitForReplica(t, primary)
 		checkThreads(t, replica, map[string]string{"": "Yes Yes"})
 	})

@@ -64,10 +64,7 @@ func TestRestoreKinds(t *testing.T) {
 			if change != nil {
 				change(&opts)
 			}
-			result, err := mysqlbackup.Restore(t.Context(), opts)
-			if err != nil {
-				t.Fatal(err)
-			}
+			result := mustRestore(t, opts)
 			return result
 		}
 		t.Run("files", func(t *testing.T) {
@@ -212,9 +209,7 @@ func TestRestoreInterrupted(t *testing.T) {
 			opts.Force = true // it is whole
 		}
 		s.progress.onStep = nil
-		if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, opts)
 		checkReplica(t, target, s.primary)
 	})
 }
@@ -244,9 +239,7 @@ func TestRestoreKilled(t *testing.T) {
 		}
 		opts := s.restoreOptions(t, target)
 		opts.Force = true
-		if _, err := mysqlbackup.Restore(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
+		mustRestore(t, opts)
 		checkReplica(t, target, s.primary)
 	})
 }
@@ -462,9 +455,7 @@ func TestGoOn(t *testing.T) {
 		// A backup of it ends the story: nothing goes on after that.
 		opts := s.backupOptions(t, target)
 		opts.AllowPrimary = true
-		if _, err := mysqlbackup.Backup(t.Context(), opts); err != nil {
-			t.Fatal(err)
-		}
+		s.mustBackUp(t, opts)
 		s.checkFinished(t, target)
 	})
 }

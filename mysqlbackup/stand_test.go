@@ -165,6 +165,43 @@ func newReplica(t *testing.T, primary *mysqltest.Server) *mysqltest.Server {
 	return replica
 }
 
+// backUp makes a backup of the replica, without marks, and forgets what at said.
+func (s *stand) backUp(t testing.TB) *mysqlbackup.BackupResult {
+	t.Helper()
+	s.progress.onStep = nil
+	return s.mustBackUp(t, s.backupOptions(t, s.replica))
+}
+
+// mustBackUp makes a backup without marks.
+func (b *bench) mustBackUp(t testing.TB, opts mysqlbackup.BackupOptions) *mysqlbackup.BackupResult {
+	t.Helper()
+	result, err := mysqlbackup.Backup(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := b.journals(t); len(left) > 0 {
+		t.Errorf("journals are left: %v", left)
+	}
+	return result
+}
+
+// seed restores the newest backup to a new server.
+func (b *bench) seed(t testing.TB, flavor replication.Flavor, options mysqltest.Options) *mysqltest.Server {
+	t.Helper()
+	target := mysqltest.New(t, flavor, options)
+	mustRestore(t, b.restoreOptions(t, target))
+	return target
+}
+
+func mustRestore(t testing.TB, opts mysqlbackup.RestoreOptions) *mysqlbackup.RestoreResult {
+	t.Helper()
+	result, err := mysqlbackup.Restore(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
 // setPrimary makes a server the shard's primary in the repository.
 func (b *bench) setPrimary(t testing.TB, srv *mysqltest.Server) {
 	t.Helper()

@@ -18,9 +18,7 @@ func TestUpgradeSafe(t *testing.T) {
 			s.at(mysqlbackup.StepStop, func() { got = s.replica.Value(t, "SELECT @@GLOBAL.innodb_fast_shutdown") })
 			opts := s.backupOptions(t, s.replica)
 			opts.UpgradeSafe = upgradeSafe
-			if _, err := mysqlbackup.Backup(t.Context(), opts); err != nil {
-				t.Fatal(err)
-			}
+			s.mustBackUp(t, opts)
 			if got != want {
 				t.Errorf("upgrade-safe %t: stopped with innodb_fast_shutdown=%s, want %s", upgradeSafe, got, want)
 			}
