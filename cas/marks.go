@@ -76,7 +76,7 @@ func (r *Repository) readCondemned(ctx context.Context, m marks) error {
 			err = r.readPackList(ctx, "gc/"+entry.Name, m.condemned)
 		}
 		if err != nil {
-			return err
+			return hintList(err)
 		}
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/shardseed/shardseed/internal/hint"
 )
 
 // packList is what a list in gc/ says; see docs/format.md, "Garbage collection".
@@ -163,10 +165,26 @@ func (r *Repository) readCollection(ctx context.Context) (*collection, error) {
 			continue
 		}
 		if err := r.readList(ctx, c, number, "."+suffix); err != nil {
-			return nil, err
+			return nil, hintList(err)
 		}
 	}
 	return c, nil
+}
+
+// hintList says what to do about a damaged list. Without the others of its
+// generation a collection makes each anew; while a backup runs, it may rely on what
+// the lost list had spared.
+func hintList(err error) error {
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) || !strings.HasPrefix(corrupt.Name, "gc/") {
+		return err
+	}
+	gen, suffix, _ := strings.Cut(corrupt.Name, ".")
+	names := corrupt.Name
+	if "."+suffix == listFinal {
+		names += " and " + gen + listWaiting
+	}
+	return hint.Wrap(err, "bring back "+corrupt.Name+" from a copy of the repository; if there is none, remove "+names+" while no backup runs, and run \"shardseed prune\"")
 }
 
 func (r *Repository) readList(ctx context.Context, c *collection, gen uint64, suffix string) error {

@@ -252,9 +252,45 @@ func (p *pruner) listRegisters(ctx context.Context) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	key := slices.Min(missing)
+	return hint.Wrap(VanishedError(slices.Min(missing)), "nothing is deleted")
+}
+
+// VanishedError says of a backup that its record was there and is gone.
+func VanishedError(key Key) error {
 	return hint.Wrap(&CorruptError{Name: manifestName(key), Reason: "the record of this backup was there and is gone"},
-		"nothing is deleted: bring back what is missing in the folder manifests of the repository; if the backup is gone for good, say so by an empty file forgotten/"+string(key))
+		"bring back what is missing in the folder manifests of the repository; if the backup is gone for good, say so by an empty file forgotten/"+string(key))
+}
+
+// Vanished returns the backups that a garbage collection has seen and whose records
+// are neither there now nor forgotten, sorted.
+func (r *Repository) Vanished(ctx context.Context) ([]Key, error) {
+	lists, err := r.readCollection(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read garbage collection: %w", err)
+	}
+	if len(lists.known) == 0 {
+		return nil, nil
+	}
+	forgotten, err := r.keysIn(ctx, "forgotten")
+	if err != nil {
+		return nil, err
+	}
+	listed, err := r.keysIn(ctx, "manifests")
+	if err != nil {
+		return nil, err
+	}
+	var vanished []Key
+	for _, key := range without(lists.known, listed, forgotten) {
+		now, err := r.outcome(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", manifestName(key), err)
+		}
+		if now == open {
+			vanished = append(vanished, key)
+		}
+	}
+	slices.Sort(vanished)
+	return vanished, nil
 }
 
 // missing returns the backups that were there and are neither listed now, nor

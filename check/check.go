@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
+	"github.com/shardseed/shardseed/internal/hint"
 	"github.com/shardseed/shardseed/walk"
 )
 
@@ -34,6 +35,7 @@ type run struct {
 	backups  []listed
 	recorded []cas.ID            // packs that records name
 	objects  []Object            // that are damaged
+	advice   []string            // about them
 	reader   *cas.Reader         // of what is readable
 	lost     bool                // a chunk is in no pack, or a node cannot be read
 	missing  map[cas.ID]struct{} // packs that are not there, named by records of backups with chunks that are in no pack
@@ -164,6 +166,9 @@ func (r *run) readObjects(ctx context.Context) (err error) {
 	if err := r.readBackups(ctx); err != nil { // after the marks: see hasMoved
 		return err
 	}
+	if err := r.findVanished(ctx); err != nil {
+		return err
+	}
 	if r.ledger, err = r.Repo.Ledger(ctx); err != nil {
 		return err
 	}
@@ -207,6 +212,29 @@ func (r *run) readBackups(ctx context.Context) error {
 	})
 }
 
+// findVanished notes backups that were there and are gone, and lists of garbage
+// collection that a collection cannot do without.
+func (r *run) findVanished(ctx context.Context) error {
+	keys, err := r.Repo.Vanished(ctx)
+	var corrupt *cas.CorruptError
+	if errors.As(err, &corrupt) {
+		if !slices.ContainsFunc(r.objects, func(o Object) bool { return o.Name == corrupt.Name }) {
+			r.object(corrupt.Name, "a list of garbage collection: "+corrupt.Error())
+		}
+		r.advise(err)
+		return nil
+	}
+	for _, key := range keys {
+		if len(r.Shards) == 0 || slices.Contains(r.Shards, key.Shard()) {
+			err := cas.VanishedError(key)
+			errors.As(err, &corrupt)
+			r.object(corrupt.Name, corrupt.Reason)
+			r.advise(err)
+		}
+	}
+	return err
+}
+
 // readPrimaries reads what the repository says of the shards' primaries.
 func (r *run) readPrimaries(ctx context.Context) error {
 	shards := r.Shards
@@ -222,11 +250,21 @@ func (r *run) readPrimaries(ctx context.Context) error {
 		switch {
 		case errors.As(err, &corrupt):
 			r.object(corrupt.Name, "the primary of "+shard+": "+corrupt.Error())
+			r.advise(hint.Wrap(err, fmt.Sprintf("run \"shardseed primary set %s HOST:PORT\" to write its address anew", shard)))
 		case err != nil && !errors.Is(err, cas.ErrNotFound):
 			return err
 		}
 	}
 	return nil
+}
+
+// advise takes in what an error about an object says is to be done.
+func (r *run) advise(err error) {
+	for _, text := range hint.Of(err) {
+		if !slices.Contains(r.advice, text) {
+			r.advice = append(r.advice, text)
+		}
+	}
 }
 
 func (r *run) object(name, reason string) {

@@ -128,6 +128,9 @@ type Summary struct {
 	NeverRead      int        `json:"never_verified_packs"` // as the ledger has it now
 	Oldest         *time.Time `json:"oldest_verified_time"` // of the packs that were verified; nil: none was
 	Unreferenced   int        `json:"unreferenced_frames"`  // that no backup checked needs
+	Repairable     bool       `json:"-"`                    // a repair can do something about the damage
+	Lost           bool       `json:"-"`                    // data of backups is
+	Advice         []string   `json:"-"`                    // what to do about objects and records that are damaged
 	Errors         []error    `json:"-"`                    // records of newer programs, and the like: no damage, but not checked
 }
 

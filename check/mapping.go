@@ -25,6 +25,7 @@ func (r *run) mapDamage(ctx context.Context) error {
 		switch {
 		case errors.Is(b.Err, cas.ErrCorrupt):
 			m.found.State, m.found.Reason = Lost, "its record cannot be read: "+oneLine(b.Err)
+			r.adviseRecord(b.Key)
 		case b.Err != nil || !lacking:
 			continue
 		default:
@@ -39,6 +40,8 @@ func (r *run) mapDamage(ctx context.Context) error {
 			m.found.Tables = append(m.found.Tables, slices.Sorted(maps.Keys(m.tables))...)
 			r.Findings.Backup(m.found)
 			damaged[b.Key] = true
+			r.summary.Repairable = r.summary.Repairable || m.found.State == Salvageable || m.found.Rescue > 0
+			r.summary.Lost = r.summary.Lost || m.found.State == Lost && b.Err == nil
 		}
 	}
 	if err := r.Repo.Confirm(ctx); err != nil {
@@ -46,6 +49,14 @@ func (r *run) mapDamage(ctx context.Context) error {
 	}
 	r.noteVerdicts(ctx, damaged)
 	return nil
+}
+
+// adviseRecord says what to do about the first record that cannot be read.
+func (r *run) adviseRecord(key cas.Key) {
+	const text = "a backup whose record cannot be read is lost, unless its file is brought back from a copy of the repository; give it up with "
+	if !slices.ContainsFunc(r.summary.Advice, func(advice string) bool { return strings.HasPrefix(advice, text) }) {
+		r.summary.Advice = append(r.summary.Advice, text+fmt.Sprintf("\"shardseed rm %s %s\"", key.Shard(), key.Name()))
+	}
 }
 
 // mapper is the visitor that tells what hangs on damage in one backup.

@@ -175,14 +175,15 @@ func (x *repair) mendLedger(ctx context.Context) error {
 		}
 	}
 	x.objects = slices.DeleteFunc(x.objects, func(o Object) bool {
-		isPart := strings.HasPrefix(o.Name, "verified/")
-		if isPart {
+		if isLedger(&o) {
 			x.result.Aside = append(x.result.Aside, o.Name)
 		}
-		return isPart
+		return isLedger(&o)
 	})
 	return nil
 }
+
+func isLedger(o *Object) bool { return strings.HasPrefix(o.Name, "verified/") }
 
 // markDamaged marks the packs in which this run has found something wrong.
 func (x *repair) markDamaged(ctx context.Context) error {

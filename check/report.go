@@ -40,7 +40,8 @@ func (r *run) report(ctx context.Context) error {
 func (r *run) sumUp() {
 	s := &r.summary
 	s.Backups, s.Packs, s.Frames = len(r.backups), len(r.catalog.packs), r.catalog.frames()
-	s.DamagedObjects = len(r.objects)
+	s.DamagedObjects, s.Advice = len(r.objects), slices.Clone(r.advice)
+	s.Repairable = slices.ContainsFunc(r.objects, func(o Object) bool { return isLedger(&o) })
 	var oldest cas.Verified
 	for _, p := range r.catalog.packs {
 		s.Bytes += p.size
@@ -76,6 +77,7 @@ func (r *run) blamed() map[*packState]struct{} {
 
 func (r *run) tellPack(p *packState) {
 	r.summary.DamagedPacks++
+	r.summary.Repairable = r.summary.Repairable || !p.marked
 	found := Pack{
 		ID: p.id, Size: p.size, Frames: int(p.count), Marked: p.marked,
 		Bad: r.catalog.count(p, bad), Needed: r.catalog.count(p, needed),

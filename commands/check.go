@@ -68,7 +68,21 @@ func (r *run) check(c *cli.Context) error {
 	}
 	damage.end()
 	r.tellCheck(summary, opts.Read != nil)
-	return failCheck(summary, r.out.Err(), "run \"shardseed repair --dry-run\" to see what can be saved; then \"shardseed repair\", and back up again")
+	var advice []string
+	if summary.Repairable {
+		advice = append(advice, "run \"shardseed repair --dry-run\" to see what can be saved; then \"shardseed repair\", and back up again")
+	}
+	return failCheck(summary, r.out.Err(), append(advice, lostAdvice(summary)...))
+}
+
+// lostAdvice says what to do about what no repair brings back.
+func lostAdvice(s *check.Summary) []string {
+	advice := slices.Clone(s.Advice)
+	if s.Lost && !s.Repairable {
+		const text = "what is lost comes back if the same files are backed up again; restore other backups with --backup, and give up those that stay damaged with \"shardseed rm\""
+		advice = append([]string{text}, advice...)
+	}
+	return advice
 }
 
 // hintRest says how to go on with reading data that was interrupted.
@@ -168,7 +182,7 @@ func countOf(n int, thing string) string {
 
 // failCheck returns the error of a check that has found damage, or could not look
 // at everything.
-func failCheck(s *check.Summary, err error, advice string) error {
+func failCheck(s *check.Summary, err error, advice []string) error {
 	errs := append(slices.Clone(s.Errors), err)
 	if !s.Whole() {
 		var parts []string
@@ -180,8 +194,11 @@ func failCheck(s *check.Summary, err error, advice string) error {
 				parts = append(parts, countOf(part.n, part.thing))
 			}
 		}
-		damaged := fmt.Errorf("the repository is damaged: %s", strings.Join(parts, ", "))
-		errs = append([]error{hint.Wrap(&codedError{damaged, exitDamaged}, advice)}, errs...)
+		damaged := error(&codedError{fmt.Errorf("the repository is damaged: %s", strings.Join(parts, ", ")), exitDamaged})
+		for _, text := range slices.Backward(advice) {
+			damaged = hint.Wrap(damaged, text)
+		}
+		errs = append([]error{damaged}, errs...)
 	}
 	return errors.Join(errs...)
 }

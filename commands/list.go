@@ -77,6 +77,9 @@ func (r *run) list(c *cli.Context) error {
 // listNothing says that a shard has no backups: an error if it never had any,
 // for then it is probably a typing error.
 func (r *run) listNothing(ctx context.Context, verb string, repo *cas.Repository, shard shardName) error {
+	if err := mysqlbackup.CheckVanished(ctx, repo, shard.keyspace, shard.shard); err != nil {
+		return fmt.Errorf("%s %s: %w", verb, shard, err)
+	}
 	shards, err := repo.Shards(ctx)
 	if err != nil {
 		return err

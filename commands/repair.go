@@ -76,9 +76,13 @@ func (r *run) repair(c *cli.Context) error {
 	after.end()
 	r.tellRepair(result, opts.DryRun)
 	left := result.After
-	advice := "what is lost comes back if the same files are backed up again; restore other backups with --backup"
+	left.Repairable = false // what this could not do, another will not
+	advice := lostAdvice(&left)
 	if opts.DryRun {
-		left, advice = result.Before, "run \"shardseed repair\" without --dry-run"
+		left = result.Before
+		if len(result.Aside)+len(result.Marked)+result.Salvaged > 0 {
+			advice = []string{"run \"shardseed repair\" without --dry-run"}
+		}
 	}
 	return failCheck(&left, r.out.Err(), advice)
 }

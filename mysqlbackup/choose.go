@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shardseed/shardseed/cas"
@@ -54,7 +55,7 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 		return nil, err
 	}
 	if len(keys) == 0 {
-		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", c.keyspace, c.shard))
+		return nil, noBackup(ctx, c.repo, c.keyspace, c.shard)
 	}
 	candidates, err := c.newestFirst(ctx, keys)
 	if err != nil {
@@ -95,6 +96,30 @@ func (c *chooser) choose(ctx context.Context) (*manifest.Manifest, error) {
 			"look at them with \"shardseed list\"; one of them can be named with --backup")
 	}
 	return nil, problem
+}
+
+// noBackup returns an [ErrNoBackup], or says that there were backups whose records
+// are gone.
+func noBackup(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspace, shard manifest.Shard) error {
+	if err := CheckVanished(ctx, repo, keyspace, shard); err != nil {
+		return err
+	}
+	return as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", keyspace, shard))
+}
+
+// CheckVanished returns a [cas.ErrCorrupt] if a backup of the shard was there and its
+// record is gone, as far as garbage collection has seen it.
+func CheckVanished(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspace, shard manifest.Shard) error {
+	keys, err := repo.Vanished(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Backward(keys) {
+		if key.Shard() == string(keyspace)+"/"+string(shard) {
+			return cas.VanishedError(key)
+		}
+	}
+	return nil
 }
 
 // newestFirst reads the records of backups and orders them: see

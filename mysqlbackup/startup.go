@@ -219,7 +219,7 @@ func (s *startupRun) try(ctx context.Context) (*StartupResult, error) {
 		return nil, as(errUnreachable, err)
 	}
 	if len(keys) == 0 {
-		return nil, as(ErrNoBackup, fmt.Errorf("%s/%s has no backup", s.Restore.Keyspace, s.Restore.Shard))
+		return nil, noBackup(ctx, repo, s.Restore.Keyspace, s.Restore.Shard)
 	}
 	topology := s.Restore.Topology
 	if topology == nil {
