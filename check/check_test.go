@@ -502,13 +502,18 @@ func TestTableNames(t *testing.T) {
 		"ibdata1":                       "",
 		"mysql.ibd":                     "",
 		"#innodb_redo/#ib_redo7":        "",
-		"commerce/fts_0001_being.ibd":   "",
-		"x/@zz.ibd":                     "x.@zz",
-		"\xff/\xfe.ibd":                 "\xff.\xfe",
+		"commerce/fts_orders.ibd":       "commerce.fts_orders",
+		"commerce/FTS_000000000000014f_00000000000001a2_INDEX_1.ibd": "",
+		"commerce/fts_0000000000000440_being_deleted.ibd":            "",
+		"x/@zz.ibd":     "x.@zz",
+		"\xff/\xfe.ibd": "\xff.\xfe",
 	} {
-		if got := check.TableOf(manifest.Path(path)); got != want {
+		if got := check.TableOf(manifest.Path(path), ""); got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)
 		}
+	}
+	if got := check.TableOf("orders.ibd", "/srv/fast/comm@002derce"); got != "comm-erce.orders" {
+		t.Errorf("a table with a folder of its own: got %q", got)
 	}
 }
 

@@ -135,7 +135,7 @@ func (m *mapper) tell(p walk.Piece, state State) {
 		Offset: p.Offset, Length: p.Length, State: state, Packs: m.blame(p.ID),
 	}
 	if p.File != nil {
-		next.Part, next.Root, next.Path, next.Table = PartData, p.File.Root, p.File.Path, tableOf(p.File.Path)
+		next.Part, next.Root, next.Path, next.Table = PartData, p.File.Root, p.File.Path, tableOf(p.File.Path, m.externalRoot(p.File.Root))
 		m.count(p, &next)
 	}
 	if p.Kind == walk.Node && p.File != nil {
@@ -147,6 +147,17 @@ func (m *mapper) tell(p walk.Piece, state State) {
 	}
 	m.flush()
 	m.open = next
+}
+
+// externalRoot returns where a root lies that is a folder of tablespaces outside of
+// the data directory, else "".
+func (m *mapper) externalRoot(name string) string {
+	for _, root := range m.manifest.Roots {
+		if root.Name == name && strings.HasPrefix(name, "external-") {
+			return string(root.Path)
+		}
+	}
+	return ""
 }
 
 // count adds a range to what is known of the backup. What hangs on a node that can

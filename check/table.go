@@ -2,6 +2,7 @@ package check
 
 import (
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -12,8 +13,12 @@ import (
 // of one; else "". Names are as SQL has them.
 // Source: MySQL 8.4 Reference Manual, "Mapping of Identifiers to File Names";
 // MariaDB Server Documentation, "Identifier to File Name Mapping".
-func tableOf(file manifest.Path) string {
+// A folder outside of the data directory may be the database's.
+func tableOf(file manifest.Path, root string) string {
 	folder, name := path.Split(string(file))
+	if folder == "" {
+		folder = root
+	}
 	database := path.Base(folder)
 	extension := path.Ext(name)
 	if folder == "" || !isTableFile(extension) {
@@ -29,11 +34,14 @@ func tableOf(file manifest.Path) string {
 	if cut := strings.Index(lower, "#p#"); cut > 0 {
 		table = table[:cut]
 	}
-	if table == "" || database == "." || database == "/" || strings.HasPrefix(database, "#") || strings.HasPrefix(lower, "fts_") {
+	if table == "" || database == "." || database == "/" || strings.HasPrefix(database, "#") || fullText.MatchString(lower) {
 		return ""
 	}
 	return decodeName(database) + "." + decodeName(table)
 }
+
+// fullText is what InnoDB calls the tables behind a full-text index.
+var fullText = regexp.MustCompile(`^fts_[0-9a-f]{16}_`)
 
 func isTableFile(extension string) bool {
 	switch extension {
