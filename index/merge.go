@@ -13,6 +13,9 @@ import (
 // dropped stands for the ordinal of a pack that is not taken over.
 const dropped = math.MaxUint32
 
+// mergeBlocks is how many blocks of all sources are read ahead: 16 MiB.
+const mergeBlocks = 4 << 10
+
 // merge describes a run that is made of others.
 type merge struct {
 	repo    cas.UUID
@@ -49,7 +52,7 @@ func (m merge) write(out io.Writer) (size int64, err error) {
 		if !slices.ContainsFunc(ordinals[i], func(o uint32) bool { return o != dropped }) {
 			continue
 		}
-		c := &cursor{run: source, ordinals: ordinals[i]}
+		c := &cursor{run: source, ordinals: ordinals[i], ahead: mergeBlocks / len(m.sources)}
 		more, err := c.next()
 		if err != nil {
 			return 0, err

@@ -224,7 +224,7 @@ func (r *run) lookupBlock(number uint32, id *cas.ID, use func([]byte)) (past boo
 	return false, err
 }
 
-// readAhead is how many blocks are read at once when a run is read in order.
+// readAhead is how many blocks are read at once at most when a run is read in order.
 const readAhead = 16
 
 // cursor goes through the entries of a run in order.
@@ -235,6 +235,7 @@ type cursor struct {
 	entries  []byte   // of the open block, those that come
 	opened   uint32   // number of blocks opened
 	ordinals []uint32 // ordinals in another run, by ordinal
+	ahead    int      // blocks that are read at once: one at least
 	key      uint64   // prefix of entry
 	entry    []byte   // the present one
 }
@@ -264,7 +265,7 @@ func (c *cursor) next() (bool, error) {
 // open opens the next block.
 func (c *cursor) open() error {
 	if len(c.read) == 0 {
-		blocks := min(readAhead, len(c.run.firsts)-int(c.opened))
+		blocks := min(max(c.ahead, 1), readAhead, len(c.run.firsts)-int(c.opened))
 		if c.buffer == nil {
 			c.buffer = make([]byte, blocks*blockSize)
 		}

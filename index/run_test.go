@@ -50,8 +50,11 @@ func openBytes(data []byte) (*run, error) {
 }
 
 // scanAll reads a run in order.
-func scanAll(r *run) (entries [][]byte, err error) {
-	c := &cursor{run: r}
+func scanAll(r *run) (entries [][]byte, err error) { return scan(r, readAhead) }
+
+// scan reads a run in order, so many blocks at once.
+func scan(r *run, ahead int) (entries [][]byte, err error) {
+	c := &cursor{run: r, ahead: ahead}
 	for {
 		more, err := c.next()
 		if err != nil || !more {
@@ -92,6 +95,11 @@ func TestRun(t *testing.T) {
 		entries, err := scanAll(r)
 		if err != nil || len(entries) != frames || r.entries != uint64(frames) || !slices.IsSortedFunc(entries, compareIDs) {
 			t.Errorf("%d frames: %d entries in order, %d stated, %v", frames, len(entries), r.entries, err)
+		}
+		for ahead := range 4 {
+			if again, err := scan(r, ahead); err != nil || !slices.EqualFunc(again, entries, bytes.Equal) {
+				t.Errorf("%d frames, %d blocks at once: %d entries, %v", frames, ahead, len(again), err)
+			}
 		}
 	}
 }
