@@ -29,7 +29,7 @@ func (r *run) mapDamage(ctx context.Context) error {
 		case b.Err != nil || !lacking:
 			continue
 		default:
-			m.named = b.named
+			m.named, m.roots = b.named, b.Manifest.Roots
 			if err := walk.Backup(ctx, r.reader, b.Manifest, m); err != nil {
 				return fmt.Errorf("map damage to backup %s: %w", b.Key, err)
 			}
@@ -63,6 +63,7 @@ func (r *run) adviseRecord(key cas.Key) {
 type mapper struct {
 	*run
 	named  []uint32       // packs that the backup's record names
+	roots  []manifest.Root
 	clean  bits           // leaves below which nothing is damaged, of all backups
 	leaf   *uint32        // the leaf that is being walked through, while nothing in it is damaged
 	told   cas.ID         // node that was told
@@ -152,7 +153,7 @@ func (m *mapper) tell(p walk.Piece, state State) {
 // externalRoot returns where a root lies that is a folder of tablespaces outside of
 // the data directory, else "".
 func (m *mapper) externalRoot(name string) string {
-	for _, root := range m.manifest.Roots {
+	for _, root := range m.roots {
 		if root.Name == name && strings.HasPrefix(name, "external-") {
 			return string(root.Path)
 		}
