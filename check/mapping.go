@@ -62,7 +62,7 @@ func (r *run) adviseRecord(key cas.Key) {
 // mapper is the visitor that tells what hangs on damage in one backup.
 type mapper struct {
 	*run
-	named  []uint32       // packs that the backup's record names
+	named  []uint32 // packs that the backup's record names
 	roots  []manifest.Root
 	clean  bits           // leaves below which nothing is damaged, of all backups
 	leaf   *uint32        // the leaf that is being walked through, while nothing in it is damaged
