@@ -58,7 +58,7 @@ func Repair(ctx context.Context, opts RepairOptions) (*Repaired, error) {
 			result.Whole = slices.DeleteFunc(before.backups, func(key cas.Key) bool { return slices.Contains(x.left, key) })
 			return result, nil
 		}
-		opts.Progress.Step("again", "packs have been deleted meanwhile")
+		opts.Progress.Step("again", "packs have been deleted meanwhile, or can be read now")
 		before.mute = true
 	}
 }
@@ -150,7 +150,7 @@ type repair struct {
 	session *cas.Session
 	silence func() // ends the session's signs of life
 	writer  *cas.Writer
-	missed  bool      // a pack was deleted from which something was to be copied
+	missed  bool      // a pack was deleted from which something was to be copied, or can be read by now
 	moved   bool      // packs were deleted that held what is needed
 	left    []cas.Key // backups that are still damaged
 }
@@ -189,9 +189,8 @@ func isLedger(o *Object) bool { return strings.HasPrefix(o.Name, "verified/") }
 func (x *repair) markDamaged(ctx context.Context) error {
 	x.Progress.Step("mark", "")
 	for _, p := range x.catalog.packs {
-		if p.wasUnread() {
-			x.Progress.Warn(fmt.Sprintf("pack %s could not be read, and then it could: %s", p.id.Short(), p.problems[0].Reason))
-			p.problems = nil
+		if err := x.readAgain(ctx, p); err != nil {
+			return err
 		}
 		if len(p.problems) == 0 || p.marked {
 			continue
@@ -210,11 +209,24 @@ func (x *repair) markDamaged(ctx context.Context) error {
 	return nil
 }
 
-// wasUnread tells that a pack could not be read once, and has been read in full and
-// found to be right later.
-func (p *packState) wasUnread() bool {
-	return len(p.problems) > 0 && p.scanned == nil && p.verified != nil && p.verified.Err == nil && len(p.verified.Bad) == 0 &&
-		!slices.ContainsFunc(p.problems, func(problem Problem) bool { return problem.Kind != KindRead })
+// readAgain reads a pack once more of which it is only known that it could not be
+// read: if it can now and is right, nothing is wrong with it.
+func (x *repair) readAgain(ctx context.Context, p *packState) error {
+	if len(p.problems) == 0 || p.marked || slices.ContainsFunc(p.problems, func(problem Problem) bool { return problem.Kind != KindRead }) {
+		return nil
+	}
+	pack, err := x.Repo.Pack(ctx, p.id)
+	if err != nil {
+		return ctx.Err()
+	}
+	found, err := x.reader.Verify(ctx, pack, x.Wait)
+	if err != nil || !found.Good() {
+		return err
+	}
+	x.Progress.Warn(fmt.Sprintf("pack %s could not be read, and then it could: %s", p.id.Short(), p.problems[0].Reason))
+	p.problems = nil
+	x.missed = x.missed || p.scanned != nil // the scan may not have found all its frames
+	return nil
 }
 
 // item is a frame to be copied.

@@ -69,6 +69,9 @@ func openJournal(stateDir, datadir string) (_ *journal, err error) {
 	if err := durable.OS().MkdirAll(stateDir, 0o700); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("make the state folder: %w", err), "give a folder that can be written with --state-dir")
 	}
+	if _, err := filepath.EvalSymlinks(datadir); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have another journal
+		return nil, fmt.Errorf("find the journal of %s: %w", datadir, err)
+	}
 	j := &journal{path: journalPath(stateDir, datadir)}
 	if j.lock, err = os.OpenFile(j.path+".lock", os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, hint.Wrap(fmt.Errorf("open the journal's lock: %w", err), "give a folder that can be written with --state-dir")

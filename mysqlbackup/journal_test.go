@@ -111,6 +111,18 @@ func TestJournalOfDatadir(t *testing.T) {
 	}
 }
 
+// A data directory whose place can't be found out may have another journal.
+func TestJournalOfUnknown(t *testing.T) {
+	dir := t.TempDir()
+	circle := filepath.Join(dir, "circle")
+	if err := os.Symlink(circle, circle); err != nil {
+		t.Fatal(err)
+	}
+	if j, err := openJournal(dir, circle); err == nil || !strings.Contains(err.Error(), "find the journal of "+circle) {
+		t.Errorf("got %v, %v", j, err)
+	}
+}
+
 func TestJournalBusy(t *testing.T) {
 	dir := t.TempDir()
 	pid, stop := helper(t, "lock-journal "+dir)

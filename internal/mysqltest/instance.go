@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -235,7 +236,13 @@ func (s *Server) destroy() error {
 	if s.db != nil {
 		_ = s.db.Close() // fails when the server is gone, which is no news
 	}
-	errs := []error{s.kill(), os.RemoveAll(s.Dir)}
+	const tries, pause = 40, 250 * time.Millisecond
+	err := errors.Join(s.kill(), os.RemoveAll(s.Dir))
+	for n := 1; err != nil && n < tries; n++ { // what a test has killed may just have started it, or write into its folder
+		<-time.After(pause)
+		err = errors.Join(s.kill(), os.RemoveAll(s.Dir))
+	}
+	errs := []error{err}
 	for _, f := range []*os.File{s.claim, s.lock} {
 		if f != nil {
 			errs = append(errs, f.Close())
