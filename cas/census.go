@@ -151,18 +151,8 @@ func (c *census) sort() {
 // find returns all copies of a chunk, none if there is none. The entries are
 // sorted. Safe for concurrent use.
 func (c *census) find(id shortID) []entry {
-	alike := c.entries.Find(id[0], binary.BigEndian.Uint64(id[1:]))
-	for first := range alike {
-		if alike[first].id != [15]byte(id[1:]) {
-			continue
-		}
-		end := first + 1
-		for end < len(alike) && alike[end].id == alike[first].id {
-			end++
-		}
-		return alike[first:end]
-	}
-	return nil
+	rest := [15]byte(id[1:])
+	return c.entries.Find(id[0], binary.BigEndian.Uint64(rest[:]), func(e *entry) bool { return e.id == rest })
 }
 
 // resolve finds for each chunk and tier the copy of the least depth that can be

@@ -279,35 +279,33 @@ func (r *Repository) Vanished(ctx context.Context) ([]Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	var vanished []Key
-	for _, key := range without(lists.known, listed, forgotten) {
+	vanished, err := r.undecided(ctx, without(lists.known, listed, forgotten), func(Key, outcome) {})
+	slices.Sort(vanished)
+	return vanished, err
+}
+
+// undecided returns those of the backups that have no register, looked for by name;
+// tell is told of each.
+func (r *Repository) undecided(ctx context.Context, keys []Key, tell func(Key, outcome)) ([]Key, error) {
+	var left []Key
+	for _, key := range keys {
 		now, err := r.outcome(ctx, key)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", manifestName(key), err)
 		}
+		tell(key, now)
 		if now == open {
-			vanished = append(vanished, key)
+			left = append(left, key)
 		}
 	}
-	slices.Sort(vanished)
-	return vanished, nil
+	return left, nil
 }
 
 // missing returns the backups that were there and are neither listed now, nor
 // found when looked for by name, nor forgotten.
 func (p *pruner) missing(ctx context.Context, listed map[Key]bool) ([]Key, error) {
-	var missing []Key
-	for _, key := range slices.Concat(without(p.lists.known, listed, p.forgotten), without(p.registers, listed, p.forgotten)) {
-		now, err := p.repo.outcome(ctx, key)
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", manifestName(key), err)
-		}
-		p.decide(key, now)
-		if now == open {
-			missing = append(missing, key)
-		}
-	}
-	return missing, nil
+	were := slices.Concat(without(p.lists.known, listed, p.forgotten), without(p.registers, listed, p.forgotten))
+	return p.repo.undecided(ctx, were, p.decide)
 }
 
 func without(keys map[Key]bool, others ...map[Key]bool) []Key {

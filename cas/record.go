@@ -60,6 +60,19 @@ func (r *Repository) HadBackups(ctx context.Context, keyspace, shard string) (bo
 	return len(marks) > 0, nil
 }
 
+// Began tells whether a backup of the shard was ever begun, whatever became of it:
+// nobody removes reservations.
+func (r *Repository) Began(ctx context.Context, keyspace, shard string) (bool, error) {
+	if _, err := NewKey(keyspace, shard, "x"); err != nil {
+		return false, err
+	}
+	reserved, err := r.backend.List(ctx, "sessions/"+keyspace+"/"+shard)
+	if err != nil {
+		return false, fmt.Errorf("list backups of %s/%s that were begun: %w", keyspace, shard, err)
+	}
+	return len(reserved) > 0, nil
+}
+
 // Keys returns the backups of a shard: committed, not revoked, not forgotten;
 // sorted by name, which is by time. A damaged register is listed, so that
 // whoever reads it learns of the damage.

@@ -144,18 +144,7 @@ func (c *catalog) seal() { c.keys.Sort() }
 
 // copies returns the frames of a chunk.
 func (c *catalog) copies(k key) []key {
-	alike := c.keys.Find(byte(k.high>>56), k.high)
-	for first := range alike {
-		if alike[first].low != k.low {
-			continue
-		}
-		end := first + 1
-		for end < len(alike) && alike[end].low == k.low {
-			end++
-		}
-		return alike[first:end]
-	}
-	return nil
+	return c.keys.Find(byte(k.high>>56), k.high, func(other *key) bool { return other.low == k.low })
 }
 
 // packOf returns the pack of a frame.

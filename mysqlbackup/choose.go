@@ -110,6 +110,9 @@ func noBackup(ctx context.Context, repo *cas.Repository, keyspace manifest.Keysp
 // CheckVanished returns a [cas.ErrCorrupt] if a backup of the shard was there and its
 // record is gone, as far as garbage collection has seen it.
 func CheckVanished(ctx context.Context, repo *cas.Repository, keyspace manifest.Keyspace, shard manifest.Shard) error {
+	if began, err := repo.Began(ctx, string(keyspace), string(shard)); err != nil || !began {
+		return err // a new shard needs nothing of garbage collection to be readable
+	}
 	keys, err := repo.Vanished(ctx)
 	if err != nil {
 		return err

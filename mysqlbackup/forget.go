@@ -36,9 +36,9 @@ func (j *Judged) Keep() bool { return len(j.Rules) > 0 }
 
 // Forget removes the backups that the policy does not keep, oldest first, and
 // returns what it decided of each, oldest first, without the packs of their records.
-// It removes each as [Remove]
-// does: one that was pinned meanwhile stays, and if the newest good backup has
-// gone meanwhile, it stops. With an error the result tells how far it came.
+// It removes each as [Remove] does: one that was pinned meanwhile stays, and if the
+// newest good backup has gone meanwhile, it stops. With an error the result tells
+// how far it came.
 func Forget(ctx context.Context, opts ForgetOptions) ([]Judged, error) {
 	entries, err := catalog(ctx, opts.Repo, opts.Keyspace, opts.Shard, withoutPacks)
 	if err != nil {

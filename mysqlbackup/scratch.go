@@ -18,9 +18,9 @@ import (
 )
 
 // scratch is the folder of one drill: restored files, option file, socket; or of
-// the fenced server of a restore. It is for the server's user alone. Beside it lies a file of the same name with
-// lockSuffix, locked as long as the run lives: what is not locked was left by
-// one that was killed.
+// the fenced server of a restore. It is for the server's user alone. Beside it lies
+// a file of the same name with lockSuffix, locked as long as the run lives: what is
+// not locked was left by one that was killed.
 type scratch struct {
 	folder string
 	lock   *os.File

@@ -60,7 +60,7 @@ const fencedPrefix = "shardseed-fenced-"
 func (r *restoreRun) fencedFolder() (*scratch, error) {
 	fence, err := makeScratch(os.TempDir(), fencedPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the fenced start: %w", err)
+		return nil, fmt.Errorf("make a folder for the fenced start: %w", unrefused(err)) // files have been written
 	}
 	if err := os.Chown(fence.folder, r.target.uid, r.target.gid); err != nil {
 		return nil, errors.Join(err, fence.remove())

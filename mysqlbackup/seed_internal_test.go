@@ -70,3 +70,12 @@ func TestSweepFenced(t *testing.T) {
 		t.Errorf("at the end: %v, %v", left, err)
 	}
 }
+
+// When the fence is made the files have been written: nothing is refused any more.
+func TestNoRoomForFence(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "gone"))
+	r := &restoreRun{target: &target{}}
+	if fence, err := r.fencedFolder(); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("got %v, %v", fence, err)
+	}
+}

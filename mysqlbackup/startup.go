@@ -219,7 +219,11 @@ func (s *startupRun) try(ctx context.Context) (*StartupResult, error) {
 		return nil, as(errUnreachable, err)
 	}
 	if len(keys) == 0 {
-		return nil, noBackup(ctx, repo, s.Restore.Keyspace, s.Restore.Shard)
+		err := noBackup(ctx, repo, s.Restore.Keyspace, s.Restore.Shard)
+		if !errors.Is(err, ErrNoBackup) && !errors.Is(err, cas.ErrCorrupt) {
+			err = as(errUnreachable, err)
+		}
+		return nil, err
 	}
 	topology := s.Restore.Topology
 	if topology == nil {

@@ -231,13 +231,7 @@ func readFiles(t *testing.T, dir string) map[string][]byte {
 // TestPowerCut cuts the power after each call of each command by which it changes
 // files. What was not synced is lost, or names are kept all the same.
 func TestPowerCut(t *testing.T) {
-	f := newFixture(t, scratch(t))
-	for _, sc := range scenarios() {
-		t.Run(sc.name, func(t *testing.T) {
-			t.Parallel()
-			newStage(t, f, sc).cutPower(t)
-		})
-	}
+	eachStage(t, func(t *testing.T, s *stage) { s.cutPower(t) })
 }
 
 func (s *stage) cutPower(t *testing.T) {

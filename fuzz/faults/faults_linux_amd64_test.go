@@ -62,16 +62,9 @@ func faults() []fault {
 
 // TestFaults disturbs each command at each of its calls, once.
 func TestFaults(t *testing.T) {
-	f := newFixture(t, scratch(t))
 	var cases atomic.Int64
 	t.Run("commands", func(t *testing.T) {
-		for _, sc := range scenarios() {
-			t.Run(sc.name, func(t *testing.T) {
-				t.Parallel()
-				s := newStage(t, f, sc)
-				cases.Add(int64(s.disturb(t)))
-			})
-		}
+		eachStage(t, func(t *testing.T, s *stage) { cases.Add(int64(s.disturb(t))) })
 	})
 	t.Logf("%d cases", cases.Load())
 }
@@ -156,6 +149,12 @@ func (s *stage) try(t *testing.T, f fault, n int) {
 	s.drop(t, w)
 }
 
+// tellsPacks tells the end of a check or repair that says which packs it could not
+// read: on standard output, or as a warning.
+func (o *outcome) tellsPacks() bool {
+	return o.code == 12 && (strings.HasPrefix(o.stdout, "pack ") || strings.Contains(o.stderr, "warning: pack "))
+}
+
 // told verifies that a failure is told: what failed, with what, and how.
 func (f *fault) told(w *world, c *call, o outcome) []string {
 	var wrong []string
@@ -163,10 +162,10 @@ func (f *fault) told(w *world, c *call, o outcome) []string {
 		return nil
 	}
 	text := o.stderr
-	if o.code == 12 && strings.HasPrefix(o.stdout, "pack ") { // a check tells on standard output what it can't read
-		text, o.code = o.stdout, 1
-	}
-	if o.code == 12 && strings.Contains(o.stderr, "warning: pack ") { // a repair tells that it could not read all
+	if o.tellsPacks() {
+		if strings.HasPrefix(o.stdout, "pack ") {
+			text = o.stdout
+		}
 		o.code = 1
 	}
 	if !strings.Contains(text, f.errno.Error()) && (!f.after || c.name != "remove") { // what has been removed can't be found then

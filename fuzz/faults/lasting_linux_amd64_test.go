@@ -35,24 +35,19 @@ func troubles() []trouble {
 
 // TestTroubles lets each trouble begin before each call of each command.
 func TestTroubles(t *testing.T) {
-	f := newFixture(t, scratch(t))
-	for _, sc := range scenarios() {
-		t.Run(sc.name, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, f, sc)
-			calls := s.record(t)
-			tried := 0
-			for i, tr := range troubles() {
-				for n, c := range calls {
-					if tr.troubles(c) && (n*len(troubles())+i)%*stride == 0 {
-						tried++
-						s.suffer(t, tr, n+1)
-					}
+	eachStage(t, func(t *testing.T, s *stage) {
+		calls := s.record(t)
+		tried := 0
+		for i, tr := range troubles() {
+			for n, c := range calls {
+				if tr.troubles(c) && (n*len(troubles())+i)%*stride == 0 {
+					tried++
+					s.suffer(t, tr, n+1)
 				}
 			}
-			t.Logf("%d cases", tried)
-		})
-	}
+		}
+		t.Logf("%d cases", tried)
+	})
 }
 
 // troubles tells calls that fail.
@@ -107,7 +102,7 @@ func (s *stage) suffer(t *testing.T, tr trouble, n int) {
 			wrong = append(wrong, "it says that there is no repository")
 		}
 	case 12:
-		if tr.away || !strings.HasPrefix(o.stdout, "pack ") && !strings.Contains(o.stderr, "warning: pack ") {
+		if tr.away || !o.tellsPacks() {
 			wrong = append(wrong, "it says that the repository is damaged")
 		}
 	default:

@@ -41,8 +41,9 @@ type stage struct {
 	fixture *fixture
 	world   *world
 	before  []listed
-	target  tree           // before the command
-	cache   tree           // likewise
+	target  tree // before the command
+	cache   tree // likewise
+	objects map[string]fs.FileInfo
 	days    map[string]int // of backups
 	golden  [2]tree        // what restores of the days' files give
 	dir     string
@@ -79,6 +80,17 @@ func scenarios() []scenario {
 		{name: "startup with data", make: (*stage).oldTarget, args: (*stage).startupArgs, done: (*stage).isSound, keeps: true},
 		{name: "startup without a backup", make: (*stage).noBackups, args: (*stage).startupArgs, done: (*stage).isSound, keeps: true},
 		{name: "list", make: (*stage).twoBackups, args: plain("list", shard), done: (*stage).isSound, lists: true},
+	}
+}
+
+// eachStage calls fn with the stage of each scenario, side by side.
+func eachStage(t *testing.T, fn func(t *testing.T, s *stage)) {
+	f := newFixture(t, scratch(t))
+	for _, sc := range scenarios() {
+		t.Run(sc.name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, newStage(t, f, sc))
+		})
 	}
 }
 
@@ -254,6 +266,7 @@ func newStage(t *testing.T, f *fixture, sc scenario) *stage {
 	if s.cache, err = readTree(s.world.in("cache")); err != nil {
 		t.Fatal(err)
 	}
+	s.objects = objects(t, s.world.in("root"))
 	return s
 }
 
@@ -347,16 +360,18 @@ func (s *stage) verify(t *testing.T, w *world, o outcome) []string {
 }
 
 // isAsBefore tells that a restore finds what it found before the command: in the
-// repository the same objects, and no other but signs of life, and the same index.
+// repository the same objects, not written to, and no other but signs of life, and
+// the same index.
 func (s *stage) isAsBefore(t *testing.T, w *world) bool {
-	before, now := objects(t, s.world.in("root")), objects(t, w.in("root"))
-	for name := range before {
-		if now[name] == nil || !os.SameFile(before[name], now[name]) {
+	now := objects(t, w.in("root"))
+	for name, was := range s.objects {
+		is := now[name]
+		if is == nil || !os.SameFile(was, is) || is.Size() != was.Size() || !is.ModTime().Equal(was.ModTime()) || is.Mode() != was.Mode() {
 			return false
 		}
 	}
 	for name := range now {
-		if before[name] == nil && !strings.HasPrefix(name, "/readers/") {
+		if s.objects[name] == nil && !strings.HasPrefix(name, "/readers/") {
 			return false
 		}
 	}

@@ -114,10 +114,11 @@ func (t *Table[E]) prefixAt(entries []E) int {
 	return n
 }
 
-// Find returns all entries with that prefix, in order. They are of one group, unless
-// somebody has made keys that begin alike. They are the table's own: what does not
-// change the order may be changed in them. All has been sorted.
-func (t *Table[E]) Find(first byte, prefix uint64) []E {
+// Find returns the group with that prefix of which is tells that it is the one, given
+// its first entry; nil if there is none. Groups have a prefix of their own, unless
+// somebody has made keys that begin alike. The entries are the table's own: what does
+// not change the order may be changed in them. All has been sorted.
+func (t *Table[E]) Find(first byte, prefix uint64, is func(e *E) bool) []E {
 	b := &t.buckets[first]
 	at, _ := slices.BinarySearch(b.lasts, prefix)
 	if at == len(b.lasts) {
@@ -128,10 +129,14 @@ func (t *Table[E]) Find(first byte, prefix uint64) []E {
 		before = b.lasts[at-1]
 	}
 	n := t.search(page, prefix, evenly(prefix-before, b.lasts[at]-before, len(page)-1))
-	if t.Prefix(&page[n]) != prefix {
-		return nil
+	for page = page[n:]; len(page) > 0 && t.Prefix(&page[0]) == prefix; {
+		size := t.groupAt(page)
+		if is(&page[0]) {
+			return page[:size]
+		}
+		page = page[size:]
 	}
-	return page[n:][:t.prefixAt(page[n:])]
+	return nil
 }
 
 // evenly returns count times part of whole, which is not less than part.

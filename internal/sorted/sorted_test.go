@@ -23,10 +23,8 @@ func pairs() *Table[pair] {
 
 func find(table *Table[pair], key uint32) []uint32 {
 	var list []uint32
-	for _, p := range table.Find(bucketOf(key), uint64(key>>1)) {
-		if p.key == key {
-			list = append(list, p.rest)
-		}
+	for _, p := range table.Find(bucketOf(key), uint64(key>>1), func(p *pair) bool { return p.key == key }) {
+		list = append(list, p.rest)
 	}
 	return list
 }
